@@ -129,15 +129,13 @@ class Primitive(Generic[_P]):
         # whether metadata say where random words stand, which are others at each call
         self.draws = "seed" in self.meta and "step" in self.meta
         self.selects: str | None = None  # the metadata with which ``x[it]`` is the result
-        self.rules_take_over = (
-            True  # where a backward pass of machine code does not take a gradient, at no cost
-        )
         self.plans: dict[tuple[bool, ...], RulePlan] = {}
         self.implementations: dict[type, Implementation] = {}
         self.specializations: dict[
             Any, Specialization
         ] = {}  # by the inputs that need a gradient and the metadata
-        self.made_of_operations = False  # so that without machine code it is these that are called
+        # whether it is operations that are called where machine code does not take the arrays, or a gradient; else its rules take over
+        self.made_of_operations = False
         self.max_bytes = MAX_BYTES  # of the arrays for which that is worth it
         self.compilable = True  # False once it has turned out that it cannot become a built-in function
         self.kernels: dict[str, Kernel] = {}

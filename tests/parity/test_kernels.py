@@ -10,8 +10,7 @@ import anynet_backends
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.primitive import PRIMITIVES, use_kernels
 from anynet.testing.parity import CASES, LIMITS, compute
-from anynet_backends import registry
-from anynet_backends.onednn import primitive
+from anynet_backends import kernels, registry
 
 HOME = {"numpy": "cpu", "cupy": "cuda"}
 KERNELS = [
@@ -58,7 +57,7 @@ def error(a, b):
 @pytest.mark.parametrize("dtype", list(LIMITS))
 @pytest.mark.parametrize(("name", "backend"), KERNELS)
 def test_kernel(name, backend, dtype, users, monkeypatch):
-    monkeypatch.setattr(primitive, "specializes", lambda: False)  # to which small calls are left
+    monkeypatch.setattr(kernels.attention, "_SMALL", 0)  # smaller calls are left to specialization
     try:
         an.zeros(1, device=HOME[backend])
     except (RuntimeError, ValueError) as problem:
@@ -81,7 +80,7 @@ def test_kernel(name, backend, dtype, users, monkeypatch):
 def test_attention_short_and_long(monkeypatch, length, mask, numba):
     """300 is past the length up to which scores are kept: they are made again, head by head."""
     monkeypatch.setenv("ANYNET_NUMBA", numba)
-    monkeypatch.setattr(primitive, "specializes", lambda: False)  # to which small calls are left
+    monkeypatch.setattr(kernels.attention, "_SMALL", 0)  # smaller calls are left to specialization
 
     def run(on):
         rng = np.random.default_rng(0)

@@ -81,7 +81,7 @@ def plan(
     if before is None or layout is None:
         return made
     back = None if made is None else made.backward.get(layout)
-    if back is None and not prim.rules_take_over:
+    if back is None and prim.made_of_operations:
         return None
     before.backward[layout] = back
     before.missing = None

@@ -48,7 +48,6 @@ class FusedFunction:
     max_bytes: Final = MAX_BYTES
     rules: Final = True
     blockable: Final = True
-    rules_take_over: Final = False
     made_of_operations: Final = True
     has_aux: Final = False
     array_meta: Final = ()

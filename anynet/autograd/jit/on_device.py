@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from anynet import streams
-from anynet.autograd.jit.recording import ResultIsViewError, backward_part, traceable_numpy
+from anynet.autograd.jit.recording import ResultIsViewError, backward_part, gradients_of, traceable_numpy
 from anynet.autograd.jit.specialize import UNHASHABLE, caches, static_key
-from anynet.autograd.rules import fit, run_rules
 from anynet_backends import TYPES, Array, Backend, get_backend
 from anynet_backends.concurrency import once
 from anynet_backends.jit.cuda_operands import contiguous
@@ -236,7 +235,7 @@ def _plan(function: DeviceFunction, data: Sequence[Any]) -> _Plan | None:
         end = len(trace.instructions)
         backward = None
         if need is not None and function.prim.rules:
-            backward = _recorded_backward(function, trace, given, made, pullback, end)
+            backward = _recorded_backward(function, need, trace, given, made, pullback, end)
     finally:
         ACTIVE.pop()
     forward = trace.instructions[:end]
@@ -275,10 +274,10 @@ def _lower_backward(
 
 
 def _recorded_backward(
-    function: DeviceFunction, trace: FormTrace, given: list[Any], made: Any, pullback: Any, end: int
-) -> _Backward:
+    function: DeviceFunction, need: tuple[bool, ...], trace: FormTrace, given: list[Any], made: Any, pullback: Any, end: int
+) -> _Backward:  # fmt: skip
     """Run the rules, and take apart what they need of the forward pass."""
-    prim, need = function.prim, function.need
+    prim = function.prim
     several = isinstance(made, tuple) and not prim.has_aux
     results = made if isinstance(made, tuple) else (made,)
     gs = [
@@ -286,19 +285,7 @@ def _recorded_backward(
         for x in (results if several else results[:1])
     ]
     g = tuple(gs) if several else gs[0]
-    if pullback is not None:
-        found = dict(enumerate(pullback(g)))
-    else:
-        plan = prim.plan_of(need)
-        found = dict(run_rules(plan, g, plan.keep(made, given, function.meta)))
-    grads: list[Any] = []
-    for i, like in enumerate(given):
-        x = found.get(i)
-        if x is not None and not isinstance(x, DeviceArray):
-            x = getattr(x, "_data", x)
-        if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
-            x = fit(x, like)
-        grads.append(x)
+    grads = gradients_of(prim, need, function.meta, given, made, pullback, g)
     arrays = [x for x in given if isinstance(x, DeviceArray)]
     back, kept = backward_part(trace, arrays, end, [x for x in grads if x is not None])
     calls = _launches(back.instructions, [x.variable for x in grads if x is not None])

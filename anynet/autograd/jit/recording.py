@@ -91,7 +91,9 @@ def record(
         end = len(trace.instructions)
         gs = [trace.input(y.value) if gradient is None else gradient(y) for y in ys]
         several = isinstance(made, tuple) and not prim.has_aux
-        grads = _gradients(prim, need, meta, inputs, made, pullback, tuple(gs) if several else gs[0])
+        g = tuple(gs) if several else gs[0]
+        found = gradients_of(prim, need, meta, inputs, made, pullback, g)
+        grads = [None if x is None else _as_eager(x) for x in found]
     finally:
         ACTIVE.pop()
     by_rules = pullback is None or prim.made_of_operations
@@ -109,28 +111,27 @@ def _stands_for_many(x: TracedArray) -> bool:
     return any(n > 1 and not s for n, s in zip(x.shape, x.strides, strict=True))
 
 
-def _gradients(
-    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: list[TracedArray], y: Any,
-    pullback: Any, g: Any
-) -> list[TracedArray | None]:  # fmt: skip
+def _as_eager(x: TracedArray) -> TracedArray:
+    """A gradient, or a copy of it where it is a view out of order."""
+    if x.variable.root != x.var and not x.flags.c_contiguous and not _stands_for_many(x):
+        x = x.trace.call("astype", (x, x.dtype), {"copy": True})
+    return x
+
+
+def gradients_of(
+    prim: Primitive[...], need: tuple[bool, ...], meta: dict[str, Any], given: Sequence[Any], y: Any, pullback: Any, g: Any
+) -> list[Any]:  # fmt: skip
     """The gradients of the inputs, as the engine would take them; `g` is the gradient of the result, or a tuple of several."""
     if pullback is not None:
         found = dict(enumerate(pullback(g)))
     else:
         plan = prim.plan_of(need)
         found = dict(run_rules(plan, g, plan.keep(y, given, meta)))
-    grads: list[TracedArray | None] = []
+    grads: list[Any] = []
     for i, like in enumerate(given):
         x = found.get(i)
         if x is not None and (x.shape != like.shape or x.dtype != like.dtype):
             x = fit(x, like)
-        if (
-            x is not None
-            and x.variable.root != x.var
-            and not x.flags.c_contiguous
-            and not _stands_for_many(x)
-        ):
-            x = x.trace.call("astype", (x, x.dtype), {"copy": True})
         grads.append(x)
     return grads
 

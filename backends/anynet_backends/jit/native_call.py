@@ -255,4 +255,3 @@ def _native_onednn_call(step: onednn.Step) -> Callable[..., int] | None:
 
 
 onednn.primitive.native_call = _native_onednn_call
-onednn.primitive.specializes = available

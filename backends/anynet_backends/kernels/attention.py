@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,19 +14,40 @@ from anynet_backends.jit import availability
 from anynet_backends.jit.numpy_calls import set_where
 from anynet_backends.jit.scan import call_now, scan_stacks
 from anynet_backends.kernel_table import KernelTable, register_in
-from anynet_backends.memory.attention import MIN_BYTES, scores_at_once, small
 from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import same_float_dtype
-from anynet_backends.onednn import matmul, primitive
+from anynet_backends.onednn import matmul
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
 
+_MIN_BYTES: Final = 1 << 20
+"""The bytes of arguments up to which small attention is to be specialized."""
+_SMALL: Final = 1 << 20
+_ONE_HEAD: Final = 1 << 20
+"""How many scores of one head may be held at a time."""
 
-@_kernel.having(min_bytes=MIN_BYTES)
+
+def _small(q: Array, k: Array, block: int) -> bool:
+    """Whether the reference as one built-in function is faster, by the multiplications for the scores."""
+    n, m = q.shape[-2], k.shape[-2]
+    return bool(q.size * m < _SMALL and max(n, m) <= block)
+
+
+def _scores_at_once(n: int, m: int, block: int, need: Any) -> bool | None:
+    """Whether the (n, m) scores of all heads are kept for the gradient (True, for short sequences) or those of one head are held at a
+    time and recomputed (False); None where one head is too large, or where a long sequence needs the gradient of its mask, which is as
+    large as all scores."""
+    if n * m <= block * block:
+        return True
+    masked = need is not None and len(need) > 3 and need[3]
+    return False if n * m <= _ONE_HEAD and block >= 256 and not masked else None
+
+
+@_kernel.having(min_bytes=_MIN_BYTES)
 def attention(
     xp: Backend,
     q: Array,
@@ -43,10 +64,10 @@ def attention(
     need: Any,
 ) -> Any:
     """softmax(q kᵀ · scale + mask) v. Short sequences keep the scores for the gradient; longer ones hold those of one
-    head at a time and recompute them; beyond `memory.attention.ONE_HEAD` the reference is used, which never holds a whole head."""
+    head at a time and recompute them; beyond `_ONE_HEAD` the reference is used, which never holds a whole head."""
     n, m = q.shape[-2], k.shape[-2]
-    short = scores_at_once(n, m, block, need)
-    if small(q, k, block) and primitive.specializes():
+    short = _scores_at_once(n, m, block, need)
+    if availability.available() and _small(q, k, block):
         return NotImplemented
     if p or short is None or not same_float_dtype(q, k, v) or q.shape[:-2] != k.shape[:-2]:
         return NotImplemented

@@ -30,7 +30,6 @@ from anynet_backends.onednn import (
     pooling,
     primitive,
     recurrent,
-    softmax,
 )
 from anynet_backends.onednn.library import OneDNNError, find, problem, team, threads, version, works
 from anynet_backends.onednn.matmul import Product, affine, matmul, product
@@ -42,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 KERNELS: KernelTable = {
     name: kernel
-    for family in (convolution, pooling, normalization, softmax, recurrent)
+    for family in (convolution, pooling, normalization, recurrent)
     for name, kernel in family.KERNELS.items()
 }
 """By the name of the primitive."""

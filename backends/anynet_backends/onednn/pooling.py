@@ -23,11 +23,12 @@ from anynet_backends.onednn.layouts import (
 from anynet_backends.onednn.library import Dims
 from anynet_backends.onednn.primitive import INFERENCE, QUERY, TRAINING, DescriptorOwner, PlanCache, Step
 from anynet_backends.onednn.reorders import channels_last, channels_last_calls
-from anynet_backends.onednn.softmax import LEAST_SIZE
 
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
+_LEAST_SIZE: Final = 1 << 12
+"""The least number of elements from which on oneDNN is faster."""
 _MAX_POOLING: Final = 0x1FF
 
 
@@ -142,7 +143,7 @@ def _pool_calls(target: Array, x: Array, /, **options: Any) -> list[Any] | None:
     plan = _pooling(x, False, **options)
     if plan is None or not is_channels_last(target):
         return None
-    if target.size < LEAST_SIZE and not any(map(any, options["pads"])) and _fits(x.shape[2:], **options):
+    if target.size < _LEAST_SIZE and not any(map(any, options["pads"])) and _fits(x.shape[2:], **options):
         return _largest_of(target, x, **options)
     image, calls = channels_last_calls(x)
     return [*calls, (plan.run, (image, target))]

@@ -49,14 +49,6 @@ native_call = _no_native_call
 """Turns the call of a step into a built-in function, or returns None; the JIT compiler sets it."""
 
 
-def _nothing_compiles() -> bool:
-    return False
-
-
-specializes = _nothing_compiles
-"""Whether operations on small arrays become built-in functions; the JIT compiler sets it."""
-
-
 class Step:
     """A primitive with its memory objects: `run` sets their addresses and executes it."""
 

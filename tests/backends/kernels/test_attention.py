@@ -7,7 +7,7 @@ import pytest
 
 import anynet as an
 from anynet.ops.attention import attention
-from anynet_backends import get_backend, kernels, onednn
+from anynet_backends import get_backend, kernels
 
 ATTENTIONS = [  # what stands before the matrices, queries, keys, width, width of the values, kind of mask
     ((2, 3), 40, 40, 16, 16, "causal"), ((2, 3), 40, 30, 16, 24, None), ((5,), 30, 50, 32, 8, "boolean"),
@@ -31,7 +31,7 @@ def _mask(kind, lead, n, m, rng):
 @pytest.mark.parametrize("order", ["plain", "heads inside", "packed", "strided", "read-only"])
 @pytest.mark.parametrize(("lead", "n", "m", "e", "d", "kind"), ATTENTIONS, ids=str)
 def test_attention_equals_the_reference_in_double(lead, n, m, e, d, kind, order, threads, monkeypatch):
-    monkeypatch.setattr(onednn.primitive, "specializes", lambda: False)  # to which small calls are left
+    monkeypatch.setattr(kernels.attention, "_SMALL", 0)  # smaller calls are left to specialization
     rng = np.random.default_rng(0)
     shapes = (*lead, n, e), (*lead, m, e), (*lead, m, d)
     values = [rng.normal(size=s) for s in shapes]
@@ -75,7 +75,7 @@ def test_attention_equals_the_reference_in_double(lead, n, m, e, d, kind, order,
 
 
 def test_attention_of_what_is_not_finite_and_rows_that_look_at_nothing(threads, monkeypatch):
-    monkeypatch.setattr(onednn.primitive, "specializes", lambda: False)  # to which small calls are left
+    monkeypatch.setattr(kernels.attention, "_SMALL", 0)  # smaller calls are left to specialization
     rng = np.random.default_rng(0)
     q, k, v = (rng.normal(size=(2, 3, 40, 16)).astype(np.float32) for _ in range(3))
     mask = rng.random((40, 40)) < 0.7
