@@ -48,6 +48,9 @@ __all__ = [
     "watch",
 ]
 
+Copies = list[tuple[Array, Array]]
+"""Arrays, each with the one whose numbers it is to have."""
+
 _new = Tensor.__new__
 _BUILTIN: Any = type(len)
 """The type of compiled pullbacks (`anynet.autograd.jit.specialize`), whose gradients have the inputs' shapes and dtypes."""
@@ -134,7 +137,8 @@ def backprop(
     """
     if create_graph:
         take_apart([edge for edge, _ in roots], min((t.seq for t in targets or ()), default=0))
-    follow = _follower(roots)
+    library = _library(roots)
+    follow = None if library is None or not library.switches_devices else lambda g: library.follow(_plain(g))
     grads: dict[Any, Any] = {}
     heap: list[tuple[float, Node]] = []
     ends = None if targets is None else _Ends(roots, targets)
@@ -194,10 +198,7 @@ def backprop(
             return [ends.found.get(t) if type(t) is OutputEdge else grads.get(t) for t in targets or ()]
         if watched is not None:
             watched(-1, grads, create_graph)
-        for leaf, g in grads.items():
-            if follow is not None:
-                follow(g)
-            accumulate(leaf, g, create_graph)
+        _accumulate_all(grads, library, follow, create_graph)
         if watched is not None:
             for watcher in watched.told:
                 watcher.done()
@@ -256,15 +257,11 @@ class _Slices:
         return True
 
 
-def _follower(roots: Sequence[tuple[Any, Any]]) -> Callable[[Any], None] | None:
-    """What makes the device of a gradient the current one, for libraries that have a current device and several."""
+def _library(roots: Sequence[tuple[Any, Any]]) -> Any:
+    """The library of the first gradient, or None where nothing is known of it."""
     start = _plain(roots[0][1]) if roots else None
-    if (
-        start is None or type(start) in TYPES or not hasattr(start, "device")
-    ):  # TYPES has no array of such a library
-        return None
-    xp = backend_of(start)
-    return (lambda g: xp.follow(_plain(g))) if xp.switches_devices else None
+    found = TYPES.get(type(start))
+    return backend_of(start) if found is None and hasattr(start, "device") else found
 
 
 def _plain(g: Any) -> Any:
@@ -450,8 +447,27 @@ def _fit(g: Any, spec: Any, create_graph: bool) -> Any:
     return g if data.dtype == spec.dtype else cast_to(g, dtype=spec.dtype)
 
 
-def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
-    """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one."""
+def _accumulate_all(
+    grads: dict[Any, Any], library: Any, follow: Callable[[Any], None] | None, create_graph: bool
+) -> None:
+    """Add the gradients to the leaves; those that go straight into a buffer do so together, where the library copies several at once."""
+    copies: Copies | None = [] if library is not None and library.copies_together else None
+    try:
+        for leaf, g in grads.items():
+            if follow is not None:
+                follow(g)
+            if copies and leaf.hooks:  # which may look at the gradients of others
+                library.copy_all(copies)
+                copies.clear()
+            accumulate(leaf, g, create_graph, copies)
+    finally:
+        if copies:
+            library.copy_all(copies)
+
+
+def accumulate(leaf: Leaf, g: Any, create_graph: bool, copies: Copies | None = None) -> None:
+    """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one: now, or as one of the `copies`
+    that are then made together."""
     if type(g) is Rows:
         if g.sparse and not g.xp.eager:
             late_import("anynet.autograd.jit.host_callback").rows_in_a_program(leaf, g)
@@ -472,7 +488,10 @@ def accumulate(leaf: Leaf, g: Any, create_graph: bool) -> None:
     leaf.rows, leaf.clean = None, False
     place: Any = leaf.buffer
     if leaf.grad is None and type(g) is type(place) and not create_graph:
-        place[...] = g
+        if copies is None:
+            place[...] = g
+        else:
+            copies.append((place, g))
         grad = leaf.grad = _new(Tensor)
         grad._data = place
         grad.edge = None

@@ -305,6 +305,14 @@ class Backend:
         nothing done, where there is no such operation. `only_finite`: not by a norm that is infinite or NaN."""
         return None
 
+    copies_together = False
+    """Whether `copy_all` is less than the copies one by one."""
+
+    def copy_all(self, pairs: Sequence[tuple[Array, Array]]) -> None:
+        """Copy each second array into the first, which has its shape."""
+        for to, source in pairs:
+            to[...] = source
+
     def watch(
         self,
         vectors: Sequence[Array],

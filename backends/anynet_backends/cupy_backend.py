@@ -109,6 +109,7 @@ class CupyBackend(Backend):
     runs_programs = True
     captures = True
     fuses = True
+    copies_together = True
     short_products = frozenset(("float16",))
 
     def __init__(self) -> None:
@@ -342,6 +343,18 @@ class CupyBackend(Backend):
     clip_norm = cuda_kernels.clip_norm
     drop = cuda_kernels.drop
     lower = cuda_lowering.lower
+
+    def copy_all(self, pairs: Sequence[tuple[Array, Array]]) -> None:
+        together: dict[int, list[tuple[Array, Array]]] = {}
+        for to, source in pairs:
+            if cuda_kernels.can_copy(to, source):
+                together.setdefault(to.data.device_id, []).append((to, source))
+            else:
+                with to.device:
+                    to[...] = source
+        for some in together.values():
+            with some[0][0].device:
+                cuda_kernels.copy_all(some)
 
     def watch(
         self,

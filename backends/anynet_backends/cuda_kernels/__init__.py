@@ -21,6 +21,7 @@ from anynet_backends.cuda_kernels import (  # noqa: E402  after the path
     recurrent,
     scatter,
 )
+from anynet_backends.cuda_kernels.copies import can_copy, copy_all  # noqa: E402
 from anynet_backends.cuda_kernels.cudnn import LIBRARY as CUDNN  # noqa: E402
 from anynet_backends.cuda_kernels.masks import drop  # noqa: E402
 from anynet_backends.cuda_kernels.normalization import move_averages  # noqa: E402
@@ -29,7 +30,18 @@ from anynet_backends.cuda_kernels.scatter import add_rows  # noqa: E402
 from anynet_backends.cuda_kernels.watch import StepWatch  # noqa: E402
 from anynet_backends.kernel_table import KernelTable  # noqa: E402
 
-__all__ = ["CUDNN", "KERNELS", "StepWatch", "add_rows", "clip_norm", "drop", "move_averages", "products"]
+__all__ = [
+    "CUDNN",
+    "KERNELS",
+    "StepWatch",
+    "add_rows",
+    "can_copy",
+    "clip_norm",
+    "copy_all",
+    "drop",
+    "move_averages",
+    "products",
+]
 
 KERNELS: KernelTable = {
     **convolution.KERNELS,

@@ -10,6 +10,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Ahead, ScaleRule, Seen
+from anynet_backends.cuda_kernels.copies import can_copy, copy_all
 from anynet_backends.cuda_kernels.launch import FLOATS, THREADS, CudaKernel, blocks_for
 from anynet_backends.jit.cuda_capture import Cells
 
@@ -78,18 +79,7 @@ extern "C" __global__ void anynet_scale(
 }}
 """
 
-_PAIRS: Final = 8  # arrays that one launch copies
-_KEEP: Final = (
-    'extern "C" __global__ void anynet_keep(const unsigned long long* record, '
-    + ", ".join(f"int* to{i}, const int* from{i}, long long n{i}" for i in range(_PAIRS))
-    + ") {\n    if (*record) return;\n"
-    "    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x, step = (long long)gridDim.x * blockDim.x;\n"
-    + "".join(
-        f"    for (long long i = at; i < n{i}; i += step) to{i}[i] = from{i}[i];\n" for i in range(_PAIRS)
-    )
-    + "}\n"
-)
-_LOOK_AT, _KEEP_THESE = CudaKernel("anynet_look", _LOOK), CudaKernel("anynet_keep", _KEEP)
+_LOOK_AT: Final = CudaKernel("anynet_look", _LOOK)
 _CHANGE_SCALE: Final = CudaKernel("anynet_scale", _SCALE)
 
 
@@ -220,18 +210,10 @@ class StepWatch:
 
     def keep(self, pairs: Sequence[tuple[Array, Array]]) -> bool:
         """Copy each second array into the first, while no step was wrong; False, with nothing done, where a kernel cannot."""
-        if any(
-            a.nbytes != b.nbytes or a.nbytes % 4 or a.dtype.itemsize < 4 or not (a.flags.c_contiguous and b.flags.c_contiguous)
-            for a, b in pairs
-        ):  # fmt: skip
+        if not all(can_copy(to, source) for to, source in pairs):
             return False
         with self.device:
-            for i in range(0, len(pairs), _PAIRS):
-                some = pairs[i : i + _PAIRS]
-                args = [part for to, source in some for part in (to, source, to.nbytes // 4)]
-                args += [None, None, 0] * (_PAIRS - len(some))
-                longest = max(to.nbytes // 4 for to, _ in some)
-                _KEEP_THESE("f", min(max(blocks_for(longest), 1), 2048), THREADS, self._record, *args)
+            copy_all(pairs, self._record)
         return True
 
     def read(self) -> Seen:
