@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Tries anynet on a machine with a CUDA GPU and writes ci/gpu/REPORT.md. Needs no network: Python 3.12 with NumPy, CuPy 14,
-# torch, pytest and hypothesis are there, and ci/wheels.sh has put the other wheels into .whl/.
+# Tries anynet on a machine with a CUDA GPU and writes ci/gpu/: REPORT.md, parity.safetensors (every operation) and trace*.safetensors
+# (a training in each precision, layer by layer); these `anynet parity check` compares elsewhere. Needs no network: Python 3.12 with
+# NumPy, CuPy 14, torch, pytest and hypothesis are there, and ci/wheels.sh has put the other wheels into .whl/.
 # `--small`: few tests and tiny networks, the report shown and not kept; so CI runs it to its end in the emulator.
 # This script has not been run on a GPU yet: until ci/gpu/REPORT.md exists, what it checks is not known to hold.
 set -uo pipefail
@@ -60,6 +61,15 @@ if [ "${1:-}" != --small ]; then
     step "anynet parity" "$python" -m anynet parity cuda
 fi
 step "Recording for machines without a GPU" "$python" -m anynet parity record "$(dirname "$report")/parity.safetensors" cuda
+traces="$(dirname "$report")"
+step "A trace of a training" "$python" -m ci.traces cuda "$traces/trace.safetensors" "ci/gpu.sh"
+step "The trace beside this processor" "$python" -m anynet parity check "$traces/trace.safetensors"
+for precision in tf32 mixed-bf16 mixed-fp16; do
+    trace="$traces/trace-$precision.safetensors"
+    step "A trace in $precision" "$python" -m anynet parity record ci/traces.py:network "$trace" cuda loss=cross_entropy optimizer=adam \
+        lr=0.01 "precision=$precision"
+    step "The trace in $precision beside this processor" "$python" -m anynet parity check "$trace" ci/traces.py:network
+done
 step "anynet doctor" "$python" -m anynet doctor
 if [ "${1:-}" = --small ]; then
     exit "$failed"

@@ -23,16 +23,23 @@ OPTIMIZER = {"name": "adam", "lr": 0.01}
 STEPS = 3
 
 
-def program() -> Program:
-    """A network of layers whose sums are taken in another order by each library. The convolution has no bias: before a batch norm its
-    gradient is 0 by mathematics, so that what is computed is rounding alone, and Adam makes steps of its sign."""
-    an.random.manual_seed(7)
+def network() -> tuple[an.nn.Module, Any, Any]:
+    """Layers whose sums are taken in another order by each library, with inputs and classes: a MODEL for `anynet parity record`. The
+    convolution has no bias: before a batch norm its gradient is 0 by mathematics, so that what is computed is rounding alone, and Adam
+    makes steps of its sign."""
     model = an.nn.Sequential(
         an.nn.Conv2d(1, 4, 3, bias=False), an.nn.BatchNorm2d(4), an.nn.ReLU(), an.nn.MaxPool2d(2), an.nn.Flatten(), an.nn.Linear(36, 12),
         an.nn.LayerNorm(12), an.nn.GELU(), an.nn.Linear(12, 5),
     )  # fmt: skip
     x = registry.asarray(philox.normal(7, 21, 0, (6, 1, 8, 8)), dtype="float32")
     y = registry.asarray(philox.uniform(7, 22, 0, (6,), 0.0, 5.0), dtype="int64")
+    return model, x, y
+
+
+def program() -> Program:
+    """Some steps of training that network."""
+    an.random.manual_seed(7)
+    model, x, y = network()
     return Program(model, [x], y, "cross_entropy", OPTIMIZER, STEPS)
 
 
