@@ -10,7 +10,8 @@ between host and device but `from_host`, `to_host` and `asarray` of something th
 
 CuPy computes on the thread's current device, wherever its arrays are. Where a machine has several, each function here, each operation,
 each step of the backward pass and each update makes the device of its arrays the current one while it runs, and `backend_of` until
-another array is asked about: code between two operations works with the arrays that it has just looked at.
+another array is asked about: code between two operations works with the arrays that it has just looked at. The stream is that of
+`cupy_streams`, from the first time on that a thread names a device.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver, local_rank
 from anynet_backends.cupy_functions import clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
+from anynet_backends.cupy_streams import OwnStreams
 from anynet_backends.cupy_uploads import Uploads
 from anynet_backends.jit import cuda_lowering
 from anynet_backends.jit.cuda_capture import Capture, random_address
@@ -140,6 +142,10 @@ class CupyBackend(Backend):
             functions.update({n: self._where_its_arrays_are(f) for n, f in functions.items() if callable(f)})
         self._names: dict[int, str] = {}
 
+    @once_property
+    def _streams(self) -> OwnStreams:
+        return OwnStreams(self.native)
+
     def _where_its_arrays_are(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -218,7 +224,9 @@ class CupyBackend(Backend):
             return name
 
     def native_device(self, name: str) -> Any:
-        return self._devices[name]
+        device = self._devices[name]
+        self._streams.enter(device)
+        return device
 
     @once_property
     def switches_devices(self) -> bool:
@@ -297,6 +305,7 @@ class CupyBackend(Backend):
     def uploader(self, device: str) -> Callable[[Array], Array]:
         """`from_host` through page-locked buffers, on a stream of its own: neither the host nor what the GPU computes waits for the copy,
         but what is computed with it."""
+        self.native_device(device)
         upload, known = self._uploads[device], self._known
         return lambda array: upload(known(array))
 

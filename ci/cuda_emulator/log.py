@@ -25,8 +25,8 @@ def _library() -> ctypes.CDLL:
 
 @contextlib.contextmanager
 def late(streams: str) -> Iterator[None]:
-    """Within the block the work of the "default" stream, of the "others", or of "all" runs as late as CUDA may run it: when something waits
-    for it. What uses it without a wait sees what was there before."""
+    """Within the block the work of the "default" stream and of the blocking ones, of the "others", or of "all" runs as late as CUDA may run
+    it: when something waits for it. What uses it without a wait sees what was there before."""
     _library().cuda_emulator_late({"others": 1, "default": 2, "all": 3}[streams])
     try:
         yield
@@ -72,6 +72,11 @@ class Log:
     def synchronisations(self) -> int:
         """Times that the host waited for the device."""
         return len(self.having("synchronize "))
+
+    @property
+    def streams(self) -> list[str]:
+        """Where work was queued, each once: "the default stream", "a blocking stream 9…" (its address), "a non-blocking stream 9…"."""
+        return list(dict.fromkeys(line.removeprefix("on ") for line in self.having("on ")))
 
     def kinds(self) -> Counter[str]:
         """How often each line came."""

@@ -101,7 +101,10 @@ def xp(monkeypatch):
     runtime = types.SimpleNamespace(
         getDeviceCount=lambda: 2, runtimeGetVersion=lambda: 13020, driverGetVersion=lambda: 13000
     )
-    cupy.cuda = types.SimpleNamespace(Device=Device, runtime=runtime)
+    stream = types.SimpleNamespace(null=None)
+    cupy.cuda = types.SimpleNamespace(
+        Device=Device, runtime=runtime, Stream=stream, get_current_stream=lambda device: "another's"
+    )
     cupy.empty = lambda shape, dtype=float: array(np.zeros(shape, dtype))
     cupy.arange = on_current(np.arange)
     strided = types.SimpleNamespace(as_strided=on_current(np.lib.stride_tricks.as_strided))

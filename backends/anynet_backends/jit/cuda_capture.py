@@ -52,6 +52,17 @@ def random_address(key: int, step: int) -> tuple[Any, ...]:
     return np.uint64(key & _U64), np.uint64(key >> 64), np.uint64(step), _NULL
 
 
+@contextlib.contextmanager
+def _current(cupy: Any, stream: Any) -> Iterator[None]:
+    """A block with a current stream. Behind it that of before is, where ``with stream:`` would go back to CUDA's default one."""
+    before = cupy.cuda.get_current_stream()
+    stream.use()
+    try:
+        yield
+    finally:
+        before.use()
+
+
 class _Lane:
     """What the graphs of one device share: the stream on which they are captured, and with it the workspace of its products. So they are
     launched one behind the other, in whatever streams."""
@@ -195,7 +206,11 @@ class Capture(Cells):
         CAPTURES.append(self)
         done = False
         try:
-            with self.device, self._stream, self._cupy.cuda.using_allocator(self._allocate_here):
+            with (
+                self.device,
+                _current(self._cupy, self._stream),
+                self._cupy.cuda.using_allocator(self._allocate_here),
+            ):
                 self._stream.begin_capture()
                 try:
                     yield

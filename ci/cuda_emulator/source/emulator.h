@@ -18,6 +18,7 @@ using Guard = std::lock_guard<std::recursive_mutex>;
 // ---- log.cpp: what was asked of the device, in the order of the calls ----
 
 void record(const char* kind, const std::string& detail = "");
+void record_place(const std::string& now);
 int unsupported(const char* function);  // recorded and said on standard error; the answer is cudaErrorNotSupported
 
 // ---- devices.cpp ----

@@ -9,11 +9,17 @@ namespace emulator {
 
 std::recursive_mutex lock;
 static std::vector<std::string> lines;
+static std::string place;  // where the last work was queued
 static bool recording = false;
 
 void record(const char* kind, const std::string& detail) {
     Guard guard(lock);
     if (recording) lines.push_back(detail.empty() ? kind : std::string(kind) + " " + detail);
+}
+
+void record_place(const std::string& now) {
+    Guard guard(lock);
+    if (recording && now != place) record("on", place = now);
 }
 
 int unsupported(const char* function) {
@@ -31,7 +37,7 @@ extern "C" {
 void cuda_emulator_record(int on) {
     emulator::Guard guard(emulator::lock);
     emulator::recording = on != 0;
-    if (on) emulator::lines.clear();
+    if (on) emulator::lines.clear(), emulator::place.clear();
 }
 
 size_t cuda_emulator_log_size() {

@@ -79,10 +79,12 @@ bool refuse_while_any_captures(const char* function) {
 
 // ---- work that runs late ----
 
-enum Late { other_streams = 1, default_stream = 2 };
+enum Late { non_blocking_streams = 1, blocking_streams = 2 };
 static int late = 0;  // which of them, added up
 
-static bool runs_late(const Stream* stream) { return late & (stream == &legacy ? default_stream : other_streams); }
+static bool runs_late(const Stream* stream) {
+    return late & (stream->flags & cudaStreamNonBlocking ? non_blocking_streams : blocking_streams);
+}
 
 static void reach(Stream* stream, uint64_t work) {
     while (stream && !stream->running && stream->done < work && !stream->late.empty()) {
@@ -133,6 +135,14 @@ void finish_device() {
     finish_all();
 }
 
+// A line before the first of several works on one stream.
+static void record_stream(const Stream* stream) {
+    if (stream == &legacy) return record_place("the default stream");
+    if (!stream) return;
+    const char* kind = stream->flags & cudaStreamNonBlocking ? "non-blocking" : "blocking";
+    record_place(std::string("a ") + kind + " stream " + std::to_string(reinterpret_cast<size_t>(stream)));
+}
+
 void submit(void* handle, const char* kind, const std::string& detail, Work work) {
     Guard guard(lock);
     Stream* stream = stream_of(handle);
@@ -141,6 +151,7 @@ void submit(void* handle, const char* kind, const std::string& detail, Work work
         stream->capture->nodes.emplace_back(detail, std::move(work));
         stream->behind[stream] = ++stream->capture->works[stream];
     } else {
+        record_stream(stream);
         record(kind, detail);
         enqueue(stream, std::move(work));
     }
@@ -239,6 +250,7 @@ cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream) {
     auto* event = reinterpret_cast<Event*>(handle);
     Stream* recorded = stream_of(stream);
     if (!events.count(event) || !recorded) return cudaErrorInvalidResourceHandle;
+    if (!recorded->capture) finish_those_before(recorded);
     event->capture = recorded->capture;
     event->behind = recorded->behind;
     event->stream = stream;
@@ -360,7 +372,7 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
     return cudaSuccess;
 }
 
-// Which streams' work runs as late as it may from now on: of none (0), those that the program has made (1), the default stream (2), all (3).
+// Which streams' work runs as late as it may from now on: of none (0), the non-blocking ones (1), the default stream and the blocking ones (2), all (3).
 void cuda_emulator_late(int which) {
     Guard guard(lock);
     finish_all();
