@@ -223,26 +223,38 @@ def _extremum(
     """The largest or smallest of each row, or of all: the first number, then NumPy's loop over the others."""
     if dtype is not None or out is None or x.dtype not in PLAIN_FLOATS or out.dtype != x.dtype or not x.size:
         return None
-    if not (x.flags.c_contiguous and out.flags.c_contiguous and x.flags.aligned and out.flags.aligned):
+    if not (x.ndim and out.flags.c_contiguous and x.flags.aligned and out.flags.aligned):
         return None
-    last = x.ndim - 1
+    last, size = x.ndim - 1, x.itemsize
     whole = axis is None or (isinstance(axis, tuple) and len(axis) == x.ndim)
-    if not x.ndim:
+    if whole or axis in (-1, last, (last,), (-1,)):
+        if whole and not x.flags.c_contiguous:
+            return None
+        rows = _as_rows(x.reshape(1, -1) if whole else x, out)
+    elif x.flags.c_contiguous and (at := _single(axis, x.ndim)) is not None:
+        return _row_by_row(f, x, at, out)
+    else:
         return None
-    if not (whole or axis in (-1, last, (last,), (-1,))):
-        at = _single(axis, x.ndim)
-        return None if at is None else _row_by_row(f, x, at, out)
     found = inner_loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
-    if found is None:
+    if found is None or rows is None:
         return None
-    n, size = x.size if whole else x.shape[last], x.itemsize
-    rows, flat = x.reshape(-1, n), out.reshape(-1)
+    n, flat = rows.shape[1], out.reshape(-1)
     made = _copied(rows[:, 0], flat)
     if made is not None and n > 1:
         arrays = (flat, rows[:, 1:], flat)
-        outer, inner = (size, n * size, size), (0, size, 0)
+        outer, inner = (size, rows.strides[0], size), (0, size, 0)
         made.append(nested_call(found, arrays, (len(flat),), outer, (n - 1,), inner, writes=(0, 2)))
     return made
+
+
+def _as_rows(x: Array, out: Array) -> Array | None:
+    """An array as a matrix of its last axis, whose numbers lie side by side, with a row for each number of `out`; None where the rows are
+    not equally far apart."""
+    lead = x.shape[:-1]
+    dims, (_, strides) = collapse_axes(lead, [out.reshape(lead).strides, x.strides[:-1]])
+    if len(dims) > 1 or x.strides[-1] != x.itemsize or (dims[0] > 1 and strides[0] < x.itemsize):
+        return None
+    return np.lib.stride_tricks.as_strided(x, (*dims, x.shape[-1]), (strides[0], x.itemsize))
 
 
 def _copied(source: Any, out: Array) -> list[KernelCall] | None:

@@ -243,6 +243,25 @@ def test_choices():
     assert same(a, expected)
 
 
+@pytest.mark.parametrize("f", [np.maximum, np.minimum], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("form", "left"),
+    [("columns", 0), ("rows", 0), ("one row", 0), ("turned", 1), ("upside down", 1), ("every other", 1)],
+)
+def test_extrema_of_the_rows_of_a_view(f, form, left):
+    x = numbers("f", (6, 5, 24))
+    view = {
+        "columns": x[..., 3:11], "rows": x[2:4], "one row": x[1:2, 2:3, 3:], "turned": x.swapaxes(0, 1)[..., :8],
+        "upside down": x[::-1, :, :8], "every other": x[..., ::2],
+    }[form]  # fmt: skip
+    for keepdims in (False, True):
+        expected = f.reduce(view, -1, None, None, keepdims)
+        out = np.empty_like(expected)
+        args = (view, -1, None, out, keepdims)
+        assert run([numpy_calls.NumpyCall(f.reduce, args, (view,), (out,))], [out]) == left
+        assert same(out, expected)
+
+
 @pytest.mark.parametrize("letter", ["f", "d"])
 @pytest.mark.parametrize(
     ("shape", "axis"), [((5, 7, 3), 1), ((1, 9, 4), (1,)), ((9, 4), 0), ((2, 3, 4, 5), 2), ((3, 1, 4), -2)]
