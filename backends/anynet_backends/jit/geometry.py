@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,14 @@ def new_with_strides(shape: tuple[int, ...], strides: tuple[int, ...], dtype: An
 
 
 def overlaps_partly(written: Array, a: Array) -> bool:
-    """Whether the two share memory, but not element by element."""
+    """Whether the two may share memory, but not element by element."""
     (lo, hi), (low, high) = byte_range(written), byte_range(a)
-    return low < hi and lo < high and layout_of(written) != layout_of(a)
+    if low >= hi or lo >= high or layout_of(written) == layout_of(a):
+        return False
+    step = math.gcd(
+        *written.strides, *a.strides
+    )  # as columns of a matrix, they may lie beside each other in each row
+    return not (step and written.itemsize <= (low - lo) % step <= step - a.itemsize)
 
 
 def broadcast_strides(a: Array, shape: tuple[int, ...]) -> list[int]:

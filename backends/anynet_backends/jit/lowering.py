@@ -223,6 +223,24 @@ def _reduction(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array)
     return [(reduce, (args[0], axis, dtype, out, keepdims))]
 
 
+_SHORT: Final = 32
+"""Numbers along an axis whose running sums are sums of neighbours."""
+
+
+def _running(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    """Running sums or products along a short axis, as NumPy makes them one after the other: the first numbers, then each of them from the
+    numbers before."""
+    axis, x = kwargs.get("axis"), args[0]
+    if len(kwargs) != 1 or axis is None or x.dtype != out.dtype or out.dtype.kind != "f" or not x.size:
+        return None
+    if x.shape[axis] > _SHORT or x.shape[axis] ** 2 > x.size:
+        return None
+    rows, made = np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0)
+    ufunc = np.add if name == "cumulative_sum" else np.multiply
+    calls = [(ufunc, (made[i - 1], rows[i], made[i])) for i in range(1, len(rows))]
+    return [(np.copyto, (made[0], rows[0])), *calls]
+
+
 def _mean(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
     if out.dtype.kind != "f" or not out.size:
         return None
@@ -309,6 +327,7 @@ def _take(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> C
 _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("matmul", "affine"), _product),
     **dict.fromkeys(_REDUCE, _reduction),
+    **dict.fromkeys(("cumulative_sum", "cumulative_prod"), _running),
     "mean": _mean, "power": _power, "clip": _clip, "astype": _astype,
     **dict.fromkeys(("zeros", "zeros_like", "ones", "ones_like", "full", "full_like"), _fill),
     **dict.fromkeys(("stack", "concat"), _join),

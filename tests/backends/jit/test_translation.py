@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sample_arrays import numbers, same
 
 from anynet_backends import get_backend, onednn
-from anynet_backends.jit import availability, numpy_calls, rows, segment, translation
+from anynet_backends.jit import availability, geometry, numpy_calls, rows, segment, translation
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.loop_ir import RULES
 from anynet_backends.memory.reductions import sum_by_dot
@@ -277,6 +277,29 @@ def test_reductions_along_other_axes(letter, shape, axis, f):
     assert run([numpy_calls.NumpyCall(reduce, args, (x,), (out,))], [out]) == 0
     with np.errstate(all="ignore"):
         assert same(out, reduce(x, axis, None, None, False))
+
+
+def test_columns_of_a_matrix_are_beside_each_other():
+    x, y = numbers("f", (40, 7)), np.empty((40, 7), np.float32)
+    calls = [numpy_calls.NumpyCall(np.copyto, (y[:, 0], x[:, 0], "unsafe"), (x[:, 0],), (y[:, 0],))]
+    calls += [call(np.add, y[:, i - 1], x[:, i], y[:, i]) for i in range(1, 7)]
+    assert run(calls, [y]) == 0
+    with np.errstate(all="ignore"):
+        assert same(y, np.cumsum(x, 1))
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_what_is_said_not_to_overlap_shares_no_memory(data):
+    whole = np.zeros((6, 12), np.float32)
+    a, b = (
+        whole[
+            tuple(slice(data.draw(st.integers(0, n - 1)), None, data.draw(st.sampled_from((1, 2, 3, -1, -2)))) for n in whole.shape)
+        ]
+        for _ in range(2)
+    )  # fmt: skip
+    if not geometry.overlaps_partly(a, b) and geometry.layout_of(a) != geometry.layout_of(b):
+        assert not np.shares_memory(a, b)
 
 
 def test_empty_and_0d():
