@@ -92,10 +92,10 @@ def mean(x: ArrayLike, /, *, axis: Axis = None, keepdims: bool = False) -> Tenso
 
 @primitive(name="var")
 def _var(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
-    return _widely(xp, _variance, x, axis, correction, keepdims)
+    return widely(xp, _variance, x, axis, correction, keepdims)
 
 
-def _widely(xp: Backend, f: Any, x: Array, *options: Any) -> Array:
+def widely(xp: Backend, f: Any, x: Array, *options: Any) -> Array:
     """f(xp, x), taken in float32 of shorter numbers: in float16 a sum of squares and the size of x soon overflow."""
     wide = dtypes.wide(xp, x.dtype)
     return f(xp, x, *options) if wide == x.dtype else xp.astype(f(xp, xp.astype(x, wide), *options), x.dtype)
@@ -127,7 +127,7 @@ def var(x: ArrayLike, /, *, axis: Axis = None, correction: float = 0.0, keepdims
 
 @primitive(name="std")
 def _std(xp: Backend, x: Array, *, axis: tuple[int, ...] | None, correction: float, keepdims: bool) -> Array:
-    return _widely(xp, _deviation, x, axis, correction, keepdims)
+    return widely(xp, _deviation, x, axis, correction, keepdims)
 
 
 def _deviation(xp: Backend, x: Array, axis: Any, correction: float, keepdims: bool) -> Array:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from anynet import dtypes
-from anynet.autograd.broadcasting import cast_to
+from anynet.autograd.broadcasting import cast_to, widened
 from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops.manipulation import squeeze
 from anynet.ops.reductions import sum as sum_
+from anynet.ops.reductions import widely
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
@@ -47,11 +48,16 @@ softmax_or_zero.vjp(x=lambda g, y, axis: y * (g - sum_(g * y, axis=axis, keepdim
 def _log_softmax(xp: Backend, x: Array, *, axis: int) -> Array:
     if 0 in x.shape:
         return xp.asarray(x, copy=True)
+    return widely(xp, _less_its_logarithm, x, axis)
+
+
+def _less_its_logarithm(xp: Backend, x: Array, axis: int) -> Array:
     x = x - xp.max(x, axis=axis, keepdims=True)
     return x - xp.log(xp.sum(xp.exp(x), axis=axis, keepdims=True))
 
 
-_log_softmax.vjp(x=lambda g, y, axis: g - e.exp(y) * sum_(g, axis=axis, keepdims=True))
+# in float32 at least: of a likely class 1 − eʸ is small, and 16 bits would leave nothing of it
+_log_softmax.vjp(x=lambda g, y, axis: g - e.exp(widened(y)) * sum_(g, axis=axis, keepdims=True))
 
 
 @primitive(name="logsumexp")
