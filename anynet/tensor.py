@@ -555,7 +555,9 @@ class Tensor:
         xp = backend_of(self._data)
         here = backend_of(source)
         if here is not xp or (xp.multi_device and here.device_of(source) != self.device):
-            want = dtypes.native(here, self.dtype)  # converted first: the device may lack the source's dtype
+            want = dtypes.native(
+                here, host_dtype(self.dtype)
+            )  # converted first: the device may lack the source's dtype
             source = move(source if source.dtype == want else here.astype(source, want), self.device)
         self._data[...] = source if source.dtype == self._data.dtype else xp.astype(source, self._data.dtype)
         return self
@@ -904,7 +906,7 @@ def to_plain(obj: Any, *, dtype: Any = None, device: str | None = None, copy: bo
     return data if narrow is None else xp.astype(data, narrow)
 
 
-def _host_dtype(dtype: Any) -> str:
+def host_dtype(dtype: Any) -> str:
     """The host has no bfloat16: float32, of which it is a part."""
     name = dtypes.of(dtype).name
     return "float32" if name == "bfloat16" else name
@@ -915,7 +917,7 @@ def _from_python(obj: Any, dtype: Any) -> Any:
     if dtype is None and type(obj) is float:
         dtype = float
     try:
-        made: Any = registry.asarray(obj, dtype=None if dtype is None else _host_dtype(dtype))
+        made: Any = registry.asarray(obj, dtype=None if dtype is None else host_dtype(dtype))
     except ValueError as error:
         if "inhomogeneous" not in str(error):
             raise

@@ -256,16 +256,29 @@ class Primitive(Generic[_P]):
         try:
             if need is not None and impl.with_pullback is not None:
                 y = impl.with_pullback(xp, *data, need=need, **meta)
-                return (self.reference(xp, *data, **meta), None) if y is NotImplemented else y
-            y = impl.forward(xp, *data, **meta)
+                if y is not NotImplemented:
+                    return y  # type: ignore[no-any-return]
+            else:
+                y = impl.forward(xp, *data, **meta)
             if y is NotImplemented:
                 y = self.reference(xp, *data, **meta)
+            if xp.narrows:
+                y = self.narrowed(xp, y, data, meta)
             return (self.result(y) if need is None else y), None
         except Exception as error:
             error.add_note(f"in anynet {describe(self, data, meta)}")
             if (note := xp.note_on(error)) is not None:
                 error.add_note(note)
             raise
+
+    def narrowed(self, xp: Backend, y: Any, data: list[Any], meta: dict[str, Any]) -> Any:
+        """The result, or each of several, in the dtype that its operands have together (`Backend.promoted`); what is auxiliary stays."""
+        if isinstance(y, tuple):
+            most = 1 if self.has_aux else len(y)
+            return (*[self.narrowed(xp, v, data, meta) for v in y[:most]], *y[most:])
+        found = getattr(y, "dtype", None)
+        kind = None if found is None else xp.promoted(found, data, meta)
+        return y if kind is found else xp.astype(y, kind)
 
     def result(self, y: Any) -> Any:
         """What a call gives of what the body does: without what is for the rules alone."""

@@ -32,6 +32,10 @@ class IInfo(NamedTuple):
     dtype: dtypes.DType
 
 
+_BFLOAT16 = dtypes.of("bfloat16")
+"""Which the library that is asked about dtypes may lack: beside others with a fraction it counts as float32, of which it is a part."""
+
+
 def _dtype(x: Any) -> dtypes.DType:
     return dtypes.of(unwrap(x).dtype if isinstance(x, Tensor) or hasattr(x, "shape") else x)
 
@@ -50,6 +54,9 @@ def finfo(type: Any, /) -> FInfo:
     if not dtype.is_floating:
         msg = f"finfo: type must be a floating-point dtype, got {dtype}; use iinfo"
         raise TypeError(msg)
+    if dtype is _BFLOAT16:
+        most = 2.0**128 - 2.0**120
+        return FInfo(16, 2.0**-7, most, -most, 2.0**-126, dtype)
     xp, (native,) = _reference(dtype)
     info = xp.finfo(native)
     return FInfo(
@@ -94,7 +101,10 @@ def isdtype(dtype: Any, kind: Any) -> bool:
 
 def can_cast(from_: Any, to: Any, /) -> bool:
     """Whether the promotion rules allow this conversion."""
-    xp, (a, b) = _reference(_dtype(from_), dtypes.of(to))
+    first, second = _dtype(from_), dtypes.of(to)
+    if _BFLOAT16 in (first, second):
+        return first is second or (first is _BFLOAT16 and can_cast(dtypes.float32, second))
+    xp, (a, b) = _reference(first, second)
     return bool(xp.can_cast(a, b))
 
 
@@ -105,6 +115,14 @@ def result_type(*arrays_and_dtypes: Any) -> dtypes.DType:
         raise ValueError(msg)
     scalars = (bool, int, float, complex)
     found = [None if type(x) in scalars else _dtype(x) for x in arrays_and_dtypes]
+    if _BFLOAT16 in found:
+        others = [
+            x if d is None else d for x, d in zip(arrays_and_dtypes, found, strict=True) if d is not _BFLOAT16
+        ]
+        wide = [
+            x for x in others if (x.is_floating if isinstance(x, dtypes.DType) else isinstance(x, complex))
+        ]
+        return result_type(dtypes.float32, *wide) if wide else _BFLOAT16
     xp, natives = _reference(*[d for d in found if d is not None])
     if not natives:
         msg = "result_type: an array or a dtype must be given too: of Python scalars alone it is not defined"

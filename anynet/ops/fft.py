@@ -86,8 +86,8 @@ def _complex(x: Any) -> Any:
     kind = dtypes.of(unwrap(x).dtype)
     if kind.kind == "complex":
         return x
-    if not kind.is_floating:
-        msg = f"fft: x must be of a floating-point dtype, got {kind}"
+    if not kind.is_floating or kind == "bfloat16":
+        msg = f"fft: x must be of a floating-point dtype with a complex one to it (float32, float64), got {kind}"
         raise TypeError(msg)
     return cast_to(x, dtype=dtypes.complex64 if kind.itemsize == 4 else dtypes.complex128)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import anynet_backends
 from anynet.ops import reductions
-from anynet.tensor import Tensor
+from anynet.tensor import Tensor, host_dtype
 from anynet.testing.cases import Case, every
 from anynet.testing.comparing import LIMITS, devices, distance
 from anynet_backends import backend_of, philox, registry, safetensors_io
@@ -50,14 +50,14 @@ CASES = every()
 def compute(case: Case, device: str, dtype: str) -> list[Any]:
     """Value and gradients of a case on a device, on the host; their dtype and device are checked."""
     inputs = []
+    host = host_dtype(dtype)
     for i, shape in enumerate(case.shapes):
         values = philox.uniform(5, 9, i, shape, case.low, case.high)
-        values = registry.asarray(values, dtype=dtype)  # on the host: the device may have no float64
-        inputs.append(Tensor(values, device=device, requires_grad=True))
+        values = registry.asarray(values, dtype=host)  # on the host: the device may have no float64
+        inputs.append(Tensor(values, dtype=dtype, device=device, requires_grad=True))
     y = case.function(*inputs)
-    weights = Tensor(
-        registry.asarray(philox.uniform(6, 9, 0, tuple(y.shape), 0.5, 1.5), dtype=dtype), device=device
-    )
+    weights = registry.asarray(philox.uniform(6, 9, 0, tuple(y.shape), 0.5, 1.5), dtype=host)
+    weights = Tensor(weights, dtype=dtype, device=device)
     reductions.sum(y * weights).backward()
     out = [y]
     for x in inputs:

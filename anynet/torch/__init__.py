@@ -316,9 +316,12 @@ def _assert_close(
     if a.shape != b.shape or a.dtype is not b.dtype:
         msg = f"the tensors have shapes {tuple(a.shape)} and {tuple(b.shape)}, types {a.dtype} and {b.dtype}"
         raise AssertionError(msg)
-    exact = {"float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7), "float16": (1e-3, 1e-5)}.get(
-        a.dtype.name, (0.0, 0.0)
-    )
+    exact = {
+        "float32": (1.3e-6, 1e-5),
+        "float64": (1e-7, 1e-7),
+        "float16": (1e-3, 1e-5),
+        "bfloat16": (1.6e-2, 1e-5),
+    }.get(a.dtype.name, (0.0, 0.0))
     near = a.isclose(
         b,
         rtol=exact[0] if rtol is None else rtol,

@@ -166,6 +166,8 @@ class Backend:
     follows the array."""
     short_products: frozenset[str] = frozenset()
     """The 16-bit dtypes whose products the library computes itself, adding up in float32 ("float16", "bfloat16")."""
+    narrows = False
+    """Whether results may be wider than they ought to be, and `promoted` says."""
     block_size: int | None = None
     """Elements of long vectors that an element-wise function takes at a time, so that its temporaries stay in the cache; None: all."""
     by_name: ClassVar[Callable[[str], Backend]]
@@ -272,6 +274,10 @@ class Backend:
     def dtypes_on(self, device: str) -> tuple[str, ...]:
         """The names of the dtypes that arrays on `device` can have."""
         return tuple(self.native_dtype)
+
+    def promoted(self, found: Any, data: Sequence[Any], meta: dict[str, Any]) -> Any:
+        """The dtype of what a primitive makes of arrays and numbers, where the library has made it `found`."""
+        return found
 
     def from_host(self, array: Array, device: str) -> Array:
         """A copy of a NumPy array on `device`, of the same dtype and shape."""

@@ -28,6 +28,7 @@ import numpy as np
 from anynet_backends import (
     array_api,
     cuda_kernels,
+    cupy_bfloat16,
     cupy_collectives,
     cupy_kernels,
     cupy_programs,
@@ -47,7 +48,7 @@ from anynet_backends.backend import (
 from anynet_backends.concurrency import once_property
 from anynet_backends.config import CHECK
 from anynet_backends.cuda import cuda_driver, local_rank
-from anynet_backends.cupy_functions import clip_of, raising, sign_of
+from anynet_backends.cupy_functions import astype_of, clip_of, raising, sign_of
 from anynet_backends.cupy_indices import IndexFlags
 from anynet_backends.cupy_streams import OwnStreams
 from anynet_backends.cupy_uploads import Uploads
@@ -120,6 +121,10 @@ class CupyBackend(Backend):
         super().__init__("cupy", compat, (cupy.ndarray,), native=cupy, multi_device=True)
         # dtype instances hash like x.dtype, the scalar classes of the namespace do not
         self.native_dtype = {n: np.dtype(n) for n in (*array_api.DTYPES, "float16")}
+        short = cupy_bfloat16.dtype()
+        if short is not None:
+            self.native_dtype["bfloat16"] = short
+        self.narrows = short is not None
         self._dtype_names = {native: name for name, native in self.native_dtype.items()}
         self.__dict__.update({n: self.native_dtype[n] for n in array_api.DTYPES})
         for name in ("arange", "empty", "eye", "full", "linspace", "ones", "zeros"):
@@ -128,8 +133,13 @@ class CupyBackend(Backend):
             self.__dict__[name] = _beside(getattr(compat, name))
         self.__dict__["asarray"] = _asarray(cupy, compat.asarray)
         self.__dict__["from_dlpack"] = _from_dlpack(cupy, self.asarray)
+        self.__dict__["astype"] = astype_of(cupy, compat.astype)
         self.__dict__["clip"], self.__dict__["sign"] = clip_of(cupy), sign_of(cupy, compat.sign)
-        self.__dict__["matmul"], self._affine = cuda_kernels.products.functions(cupy, compat.matmul)
+        self.__dict__.update(cupy_bfloat16.functions(self.__dict__.copy()))
+        for extension in ("linalg", "fft"):
+            functions = vars(self.__dict__.get(extension, types.SimpleNamespace()))
+            functions.update(cupy_bfloat16.of_extension(extension, functions))
+        self.__dict__["matmul"], self._affine = cuda_kernels.products.functions(cupy, self.matmul)
         if "linalg" in self.__dict__:
             self.linalg.matmul = self.matmul
             vars(self.linalg).update(raising({n: f for n, f in vars(self.linalg).items() if n in _MAY_FAIL}))
@@ -313,7 +323,12 @@ class CupyBackend(Backend):
     def _uploads(self) -> dict[str, Uploads]:
         return {name: Uploads(self.native, device) for name, device in self._devices.items()}
 
+    promoted = staticmethod(cupy_bfloat16.promoted)
+
     def to_host(self, array: Array) -> Array:
+        """bfloat16, which NumPy lacks, becomes float32 with the same values."""
+        if array.dtype.kind == "V":
+            array = array.astype(np.float32)
         flags = self._flags[array.data.device_id]
         with array.device:
             if not flags.unread:

@@ -1,5 +1,5 @@
-"""Functions of array-api-compat that wait for the GPU (it indexes with masks, whose size the host must know), without that; and
-LinAlgError for singular matrices, which CuPy answers with NaN unless it is asked to look."""
+"""Functions of array-api-compat that wait for the GPU (it indexes with masks, whose size the host must know), without that; conversions
+that round once; and LinAlgError for singular matrices, which CuPy answers with NaN unless it is asked to look."""
 
 from __future__ import annotations
 
@@ -12,9 +12,37 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 
-__all__ = ["clip_of", "raising", "sign_of"]
+__all__ = ["astype_of", "clip_of", "raising", "sign_of"]
 
 _SIGN: Final = ("T x", "T y", "y = x != x ? x : T(int(x > T(0)) - int(x < T(0)))", "anynet_sign")
+
+# float64 → 16 bits by way of a float32 whose last bit says whether something was cut off, so that the second rounding is the only one
+_SHORTEN: Final = (
+    "float64 x",
+    "T y",
+    """
+    float f = float(x);
+    if (double(f) != x) f = __int_as_float((__float_as_int(f) - (fabs(double(f)) > fabs(x))) | 1);
+    y = T(f);
+    """,
+    "anynet_shorten",
+)
+
+
+def astype_of(cupy: Any, compat: Callable[..., Array]) -> Callable[..., Array]:
+    """The standard's `astype`; from float64 to 16 bits rounded once (CuPy rounds to float32 before)."""
+
+    @functools.cache
+    def kernel() -> Any:
+        return cupy.ElementwiseKernel(*_SHORTEN)
+
+    def astype(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
+        if x.dtype.char != "d" or device is not None or np.dtype(dtype).char not in "eE":
+            return compat(x, dtype, copy=copy, device=device)
+        made: Array = kernel()(x, cupy.empty_like(x, dtype=dtype))
+        return made
+
+    return astype
 
 
 def clip_of(cupy: Any) -> Callable[..., Array]:
@@ -51,7 +79,7 @@ def sign_of(cupy: Any, compat: Callable[..., Array]) -> Callable[..., Array]:
         return cupy.ElementwiseKernel(*_SIGN)
 
     def sign(x: Array, /) -> Array:
-        return kernel()(x) if x.dtype.kind == "f" else compat(x)
+        return kernel()(x) if x.dtype.kind in "fV" else compat(x)
 
     return sign
 

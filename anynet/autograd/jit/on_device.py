@@ -83,6 +83,8 @@ def _compute(
 ) -> tuple[Any, Any]:
     xp = next(TYPES[type(x)] for x in data if type(x) in TYPES)
     y = prim.reference(xp, *data, **meta)
+    if xp.narrows:
+        y = prim.narrowed(xp, y, data, meta)
     return (prim.result(y) if need is None else y), None
 
 

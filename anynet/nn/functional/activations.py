@@ -605,7 +605,9 @@ def rrelu(
     xp = backend_of(plain)
     n = int(input.size) if hasattr(input, "size") else 1
     unit = streams.next_units(xp, n, dtypes.native(xp, dtypes.of(plain.dtype)), xp.device_of(plain))
-    slope = wrap(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)))
+    slope = wrap(
+        xp.astype(xp.reshape(unit * (upper - lower) + lower, tuple(input.shape)), plain.dtype, copy=False)
+    )
     return e.where(input > 0.0, input, slope * input)
 
 

@@ -1,7 +1,8 @@
 """Kernels for CUDA written by hand, in families, by the name of the primitive that they replace: one or two launches for what the
 reference takes many.
 
-Each sums in an order of its own that is always the same, without atomics: the same bits at every run. float16 is computed in float32.
+Each sums in an order of its own that is always the same, without atomics: the same bits at every run. float16 and bfloat16 are computed
+in float32.
 What a kernel does not take, the reference computes, and derivatives of higher order.
 """
 

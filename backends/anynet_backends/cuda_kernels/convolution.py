@@ -14,7 +14,7 @@ from typing import Any
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend, window_counts
 from anynet_backends.cuda_kernels.convolution_sources import CONVOLUTION
-from anynet_backends.cuda_kernels.launch import FLOATS, threads_for
+from anynet_backends.cuda_kernels.launch import FLOATS, threads_for, wide
 from anynet_backends.cuda_kernels.products import accumulate
 from anynet_backends.cuda_kernels.windows import Ints, strides_of, window
 from anynet_backends.kernel_table import Kernel, KernelTable, register_in
@@ -140,7 +140,7 @@ class _Convolution:
     ) -> tuple[Array | None, Array | None, Array | None]:
         """The same by two products for each part of the batch."""
         gx = gw = gb = None
-        wide = "f" if self.letter == "e" else self.dtype
+        kind = wide(self.dtype)
         if weight is not None:
             gx = self.cupy.empty((self.n, self.channels, *self.size), self.dtype)
             transposed = weight.reshape(self.groups, self.outputs, -1).transpose(0, 2, 1)
@@ -150,11 +150,11 @@ class _Convolution:
                 known = self.columns(x[part]) if columns is None else columns
                 columns_first = known.transpose(0, 2, 1)
                 if gw is None:
-                    gw = self.product(rows, columns_first).astype(wide, copy=False)
+                    gw = self.product(rows, columns_first).astype(kind, copy=False)
                 else:
                     accumulate(self.cupy, self.xp.matmul, rows, columns_first, gw)
             if bias:
-                total = rows.reshape(self.filters, -1).sum(axis=1, dtype=wide)
+                total = rows.reshape(self.filters, -1).sum(axis=1, dtype=kind)
                 gb = total if gb is None else gb + total
             if gx is not None:
                 self.from_columns(self.product(transposed, rows), gx[part])

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 CONSTANTS: Final = {
-    "CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_C_32F": 4, "CUDA_C_64F": 5,
+    "CUDA_R_32F": 0, "CUDA_R_64F": 1, "CUDA_R_16F": 2, "CUDA_R_16BF": 14, "CUDA_C_32F": 4, "CUDA_C_64F": 5,
     "CUBLAS_COMPUTE_32F": 68, "CUBLAS_COMPUTE_64F": 70, "CUBLAS_COMPUTE_32F_FAST_16BF": 75,
     "CUBLAS_COMPUTE_32F_FAST_TF32": 77,
     "CUBLAS_STATUS_INVALID_VALUE": 7, "CUBLAS_STATUS_NOT_SUPPORTED": 15,
@@ -47,6 +47,7 @@ CONSTANTS: Final = {
 _C: Final = CONSTANTS
 _TYPES: Final = {
     "e": "CUDA_R_16F",
+    "E": "CUDA_R_16BF",
     "f": "CUDA_R_32F",
     "d": "CUDA_R_64F",
     "F": "CUDA_C_32F",
@@ -242,7 +243,7 @@ class Plan:
         self._lock = threading.Lock()  # of the vector, which is a part of the descriptor
         self._made: list[tuple[str, int]] = []
         self._matmul = LIBRARY.functions.cublasLtMatmul
-        scale = {"e": "CUDA_R_32F"}.get(product.letter, _TYPES[product.letter])
+        scale = "CUDA_R_32F" if product.letter in "eE" else _TYPES[product.letter]
         number, parts = _SCALES[scale]
         self._scalars = (number * (2 * parts))()  # 0 and 1
         self._scalars[parts] = 1.0

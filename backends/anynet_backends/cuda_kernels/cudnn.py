@@ -43,7 +43,7 @@ MOST_WORKSPACE: Final = 1 << 30
 """Bytes that an engine may ask for."""
 ALIGNED: Final = 16
 """Bytes by which the frontend promises that tensors are aligned."""
-TYPES: Final = {"e": "HALF", "f": "FLOAT"}
+TYPES: Final = {"e": "HALF", "E": "BFLOAT16", "f": "FLOAT"}
 """The frontend's names of dtypes, by NumPy's letters."""
 _IN_FULL: Final = (
     "NONDETERMINISTIC", "DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION", "FFT", "WINOGRAD", "WINOGRAD_TILE_4x4",

@@ -24,7 +24,7 @@ from anynet_backends.memory.layout import axes_in_memory, inverse
 __all__ = ["KERNELS", "Attention", "takes"]
 
 KERNELS: KernelTable = {}
-_DTYPES: Final = frozenset(("float16",))
+_DTYPES: Final = frozenset(("float16", "bfloat16"))
 _WIDEST: Final = 128
 _LEAST_CAPABILITY: Final = 80
 _ROWS: Final = 4

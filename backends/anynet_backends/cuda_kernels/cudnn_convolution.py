@@ -1,4 +1,4 @@
-"""Convolution by cuDNN: forward and both gradients, in float32 and float16, along one to three axes.
+"""Convolution by cuDNN: forward and both gradients, in float32, float16 and bfloat16, along one to three axes.
 
 x is taken as it lies, with its channels first or last, and so is what is computed of it; what lies otherwise is copied. A bias is added
 behind. What cuDNN has no engine for that gives the same bits at every run, and what is small, the kernels beneath compute.
@@ -21,7 +21,7 @@ __all__ = ["KERNELS"]
 KERNELS: KernelTable = {}
 _kernel = register_in(KERNELS)
 
-_LETTERS: Final = "ef"
+_LETTERS: Final = "eEf"
 
 
 def _signature(

@@ -8,25 +8,30 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["FLOATS", "SUM", "THREADS", "CudaKernel", "blocks_for", "threads_for"]
+__all__ = ["FLOATS", "SUM", "THREADS", "CudaKernel", "blocks_for", "threads_for", "wide"]
 
-FLOATS: Final = "efd"
-"""The dtypes that kernels take, by NumPy's letters."""
+FLOATS: Final = "eEfd"
+"""The dtypes that kernels take, by NumPy's letters; E: bfloat16."""
 
 THREADS: Final = 256
 
-_HALF: Final = """#include <cuda_fp16.h>
-typedef __half T;
+_SHORT: Final = """#include <cuda_{1}.h>
+typedef {0} T;
 typedef float A;
-__device__ inline A up(T x) { return __half2float(x); }
-__device__ inline T down(A x) { return __float2half(x); }
+__device__ inline A up(T x) {{ return __{2}2float(x); }}
+__device__ inline T down(A x) {{ return __float2{2}(x); }}
 """
 _WIDE: Final = """typedef {0} T;
 typedef {0} A;
 __device__ inline A up(T x) {{ return x; }}
 __device__ inline T down(A x) {{ return x; }}
 """
-_TYPES: Final = {"e": _HALF, "f": _WIDE.format("float"), "d": _WIDE.format("double")}
+_TYPES: Final = {
+    "e": _SHORT.format("__half", "fp16", "half"),
+    "E": _SHORT.format("__nv_bfloat16", "bf16", "bfloat16"),
+    "f": _WIDE.format("float"),
+    "d": _WIDE.format("double"),
+}
 _NULL: Final = np.intp(0)
 
 SUM: Final = """
@@ -69,6 +74,11 @@ class CudaKernel:
     def each(self, letter: str, n: int, *args: Any, count: int = 0) -> None:
         """Launch it with a thread for each of n elements."""
         self(letter, blocks_for(n), THREADS, *args, count=max(n, count))
+
+
+def wide(dtype: Any) -> str:
+    """The letter of the dtype in which a kernel computes numbers of a dtype."""
+    return "f" if dtype.char in "eE" else str(dtype.char)
 
 
 def blocks_for(n: int) -> int:

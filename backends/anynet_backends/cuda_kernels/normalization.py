@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.cuda_kernels.launch import FLOATS, SUM, CudaKernel, threads_for
+from anynet_backends.cuda_kernels.launch import FLOATS, SUM, CudaKernel, threads_for, wide
 from anynet_backends.kernel_table import KernelTable, register_in
 
 __all__ = ["KERNELS", "Limits", "move_averages"]
@@ -298,13 +298,13 @@ def normalize(
     one = _Normalization(x, group_axes, weight_axes, dims, eps, centred)
     whole = cupy.ascontiguousarray(x)
     scale, shift = (None if w is None else cupy.ascontiguousarray(w) for w in (weight, bias))
-    wide = "f" if x.dtype.char == "e" else x.dtype
+    kind = wide(x.dtype)
     stats = tuple(1 if i in axes else n for i, n in enumerate(dims))
-    y, mean, variance = cupy.empty(x.shape, x.dtype), cupy.empty(stats, wide), cupy.empty(stats, wide)
+    y, mean, variance = cupy.empty(x.shape, x.dtype), cupy.empty(stats, kind), cupy.empty(stats, kind)
     if one.parts == 1:
         one.launch("normalize", whole, scale, shift, y, mean, variance)
     else:
-        moments = cupy.empty((one.groups, one.parts, 2), wide)
+        moments = cupy.empty((one.groups, one.parts, 2), kind)
         one.launch("moments", whole, moments)
         one.launch("normalize_part", whole, scale, shift, y, mean, variance, moments)
     if need is None:
@@ -321,7 +321,7 @@ def normalize(
             if one.parts == 1:
                 one.launch("normalize_x", g, whole, scale, mean, variance, gx, gw, gb)
             else:
-                sums = cupy.empty((one.groups, one.parts, 2), wide)
+                sums = cupy.empty((one.groups, one.parts, 2), kind)
                 one.launch("normalize_sums", g, whole, scale, mean, variance, sums, gb)
                 one.launch("normalize_x_part", g, whole, scale, mean, variance, sums, gx, gw, gb)
         if wanted and gw is None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from anynet_backends.array_api import Array
 from anynet_backends.cuda_kernels.cublaslt import COMPUTE, LIBRARY, Operand, Plan, Product
+from anynet_backends.cuda_kernels.launch import FLOATS
 
 __all__ = [
     "MOST_PLANS",
@@ -34,7 +35,7 @@ MOST_PLANS: Final = 1024
 """Products whose algorithms are kept, of each device; beyond, the one that was not used for the longest time is forgotten."""
 _ALIGNED: Final = 16
 """Bytes from which on it is all the same how an address is aligned, so that a product has few algorithms, whatever memory it is given."""
-_LETTERS: Final = frozenset("efdFD")
+_LETTERS: Final = frozenset("eEfdFD")
 _own = threading.local()
 
 
@@ -207,7 +208,7 @@ def _product(cupy: Any, a: Any, b: Any, beside: str = "", vector: Any = None, ou
     if a.ndim < 2 or b.ndim < 2 or LIBRARY.functions is None or a.data.device_id != b.data.device_id:
         return NotImplemented
     if vector is not None and (
-        vector.dtype != a.dtype or a.dtype.char not in "efd" or not vector.flags.c_contiguous
+        vector.dtype != a.dtype or a.dtype.char not in FLOATS or not vector.flags.c_contiguous
     ):
         return NotImplemented
     device = a.data.device_id

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
-from anynet_backends.cuda_kernels.launch import FLOATS, THREADS, CudaKernel, blocks_for
+from anynet_backends.cuda_kernels.launch import FLOATS, THREADS, CudaKernel, blocks_for, wide
 from anynet_backends.kernel_table import KernelTable, register_in
 
 __all__ = ["KERNELS"]
@@ -156,7 +156,7 @@ class _Layer:
         self.steps, self.n, self.width = gates.shape
         self.m = h.shape[-1]
         self.letter = gates.dtype.char
-        self.wide = "f" if self.letter == "e" else self.letter  # of what is added up over the steps
+        self.wide = wide(gates.dtype)  # of what is added up over the steps
         self.blocks = blocks_for(self.n * self.m)
         self.reverse, self.sizes = reverse, sizes
         self.before, self.after = (1, 0) if reverse else (0, 1)

@@ -16,6 +16,7 @@ import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.cuda_kernels.launch import wide
 from anynet_backends.kernel_table import Kernel, KernelTable
 
 __all__ = ["KERNELS", "add_rows"]
@@ -86,7 +87,7 @@ def add_rows(cupy: Any, y: Array, index: Array, values: Array) -> Array:
     order = cupy.argsort(index, kind="stable").astype(np.int64, copy=False)
     length = max(16, math.isqrt(entries))
     chunks = -(-entries // length)
-    parts = cupy.empty((2 * chunks, width), np.float32 if y.dtype.char == "e" else y.dtype)
+    parts = cupy.empty((2 * chunks, width), wide(y.dtype))
     form = (entries, length, rows, width)
     _compiled("anynet_add_runs")(
         cupy.ascontiguousarray(values), index, order, *form, y, parts, size=chunks * width

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["EXPRESSIONS", "FLOATS", "INTEGERS", "REGISTERS", "STORED", "TYPES", "expression"]
+__all__ = ["EXPRESSIONS", "FLOATS", "INTEGERS", "REGISTERS", "SHORT", "STORED", "TYPES", "expression"]
 
 REGISTERS: Final = {
-    "?": "bool", "e": "float", "f": "float", "d": "double", "b": "i8", "B": "u8", "h": "i16", "H": "u16", "i": "i32", "I": "u32",
-    "l": "i64", "L": "u64", "q": "i64", "Q": "u64",
+    "?": "bool", "e": "float", "E": "float", "f": "float", "d": "double", "b": "i8", "B": "u8", "h": "i16", "H": "u16", "i": "i32",
+    "I": "u32", "l": "i64", "L": "u64", "q": "i64", "Q": "u64",
 }  # fmt: skip
-"""The type in which numbers of a NumPy type are computed with, by its letter; float16 is rounded after each function."""
-STORED: Final = REGISTERS | {"e": "__half"}
+"""The type in which numbers of a NumPy type are computed, by its letter (E: bfloat16); those of 16 bits are rounded after each function."""
+SHORT: Final = {"e": "half", "E": "bfloat16"}
+"""The word for types of 16 bits in CUDA's functions that convert them."""
+STORED: Final = REGISTERS | {"e": "__half", "E": "__nv_bfloat16"}
 """The type in memory."""
 TYPES: Final = """
 typedef signed char i8; typedef unsigned char u8; typedef short i16; typedef unsigned short u16;
 typedef int i32; typedef unsigned int u32; typedef long long i64; typedef unsigned long long u64;
 """
 """The names of types of integers."""
-FLOATS: Final = frozenset("efd")
+FLOATS: Final = frozenset("eEfd")
 INTEGERS: Final = frozenset("bBhHiIlLqQ")
 
 _OF_ONE: Final = (
@@ -84,7 +86,7 @@ _TRUTH: Final = {
     "invert": "!{0}",
 }
 EXPRESSIONS: Final = {
-    **dict.fromkeys("efd", _ANY | _FLOATING),
+    **dict.fromkeys("eEfd", _ANY | _FLOATING),
     **dict.fromkeys(INTEGERS, _ANY | _INTEGRAL | _BITS | {"bitwise_invert": "~{0}", "invert": "~{0}"}),
     "?": {n: e for n, e in _ANY.items() if n not in ("negative", "subtract", "sign")} | _BITS | _TRUTH,
 }

@@ -17,6 +17,7 @@ import numpy as np
 from anynet_backends.array_api import Array
 from anynet_backends.jit.cuda_axes import DIFFERENT, align, cut, in_order, is_sum, sums_before
 from anynet_backends.jit.cuda_capture import random_address
+from anynet_backends.jit.cuda_expressions import SHORT
 from anynet_backends.jit.cuda_operands import Cluster, Operand, contiguous, loop_letter
 from anynet_backends.jit.cuda_program import Environment, Form, Program, Step, compiled, freeing, grid_of
 from anynet_backends.jit.cuda_source import KernelText
@@ -47,8 +48,8 @@ def is_fused(call: Instruction) -> bool:
         return False
     if call.name in REDUCTIONS:
         x = call.args[0]
-        kinds = "efd" if call.name == "mean" else "efdbBhHiIlLqQ"
-        return isinstance(x, Variable) and out.dtype.char in kinds and x.dtype.char in "?efdbBhHiIlLqQ"
+        kinds = "eEfd" if call.name == "mean" else "eEfdbBhHiIlLqQ"
+        return isinstance(x, Variable) and out.dtype.char in kinds and x.dtype.char in "?eEfdbBhHiIlLqQ"
     if call.name == "arange":
         return out.dtype.kind in "iu"
     if call.name in EXTRA:
@@ -457,7 +458,7 @@ class _Lowering:
         for x in wanted:
             shape, dtype = x.shape, x.dtype
             if parts:
-                shape, dtype = (parts, *shape), np.dtype(np.float32) if dtype.char == "e" else dtype
+                shape, dtype = (parts, *shape), np.dtype(np.float32) if dtype.char in SHORT else dtype
                 x = self._new(shape, dtype)
             made.append((self._in_memory(x), shape, dtype))
         empty, draws = self.cupy.empty, text.draws

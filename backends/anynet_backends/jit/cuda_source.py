@@ -17,7 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from anynet_backends.jit.cuda_expressions import FLOATS, INTEGERS, REGISTERS, STORED, TYPES, expression
+from anynet_backends import short_floats
+from anynet_backends.jit.cuda_expressions import FLOATS, INTEGERS, REGISTERS, SHORT, STORED, TYPES, expression
 from anynet_backends.jit.cuda_operands import Cluster, Operand, contiguous, joined, loop_letter, operands_of
 from anynet_backends.jit.cuda_random import WORD
 from anynet_backends.jit.instructions import Instruction, Variable
@@ -28,8 +29,11 @@ __all__ = ["KernelText"]
 NAME: Final = "anynet_fused"
 _MOST_CALLS: Final = 256
 _PRELUDE: Final = """
-__device__ __forceinline__ float rounded(float x) { return __half2float(__float2half_rn(x)); }
+#include <cuda_{1}.h>
+__device__ __forceinline__ float to_{0}(float x) {{ return __{0}2float(__float2{0}_rn(x)); }}
+__device__ __forceinline__ float to_{0}(double x) {{ return __{0}2float(__double2{0}(x)); }}
 """
+_HEADERS: Final = {"e": "fp16", "E": "bf16"}
 _LANES: Final = """
 struct Sum { template <class T> static __device__ T of(T a, T b) { return a + b; } };
 struct Largest { template <class T> static __device__ T of(T a, T b) { return a != a ? a : b != b ? b : a > b ? a : b; } };
@@ -70,7 +74,7 @@ class KernelText:
         self.loop_lines: list[str] = []
         self.levels: dict[int, int] = {}
         self.totals: dict[int, str] = {}
-        self.half = False
+        self.short: set[str] = set()  # the types of 16 bits, by their letters
         self.draws = False
         """Whether it draws random words, and has their seed and step as arguments."""
         self.shared: set[str] = set()
@@ -94,7 +98,7 @@ class KernelText:
         if letter in INTEGERS:
             return f"{REGISTERS[letter]}({_literal(int(value), letter)})"
         with np.errstate(all="ignore"):
-            rounded = float(np.dtype(letter).type(value))
+            rounded = _rounded(value, letter)
         if key not in self.cells:
             own = self.double if letter == "d" else self.single
             self.cells[key] = f"f.{'d' if letter == 'd' else 's'}[{len(own)}]"
@@ -175,10 +179,14 @@ class KernelText:
             return self._number(x.value.item(), letter, letter, *key)
         text = self._known(x)
         own = x.dtype.char
-        if own == letter or (letter != "e" and REGISTERS[own] == REGISTERS[letter]):
+        if own == letter or (letter not in SHORT and REGISTERS[own] == REGISTERS[letter]):
             return text
-        self.half = self.half or letter == "e"
-        return f"rounded({text})" if letter == "e" and own != "?" else f"{REGISTERS[letter]}({text})"
+        return self._short(text, letter) if letter in SHORT and own != "?" else f"{REGISTERS[letter]}({text})"
+
+    def _short(self, text: str, letter: str) -> str:
+        """A number rounded to a type of 16 bits."""
+        self.short.add(letter)
+        return f"to_{SHORT[letter]}({text})"
 
     def _known(self, x: Variable) -> str:
         loop = self._in_row(x)
@@ -191,8 +199,10 @@ class KernelText:
         if x.var in self.cluster.operands:
             o = self.cluster.operands[x.var]
             at = f"p{self._pointer(o)}[{self._place('in', x.var, o.offset, loop=loop)}]"
-            self.half = self.half or letter == "e"
-            text = f"__half2float({at})" if letter == "e" else at
+            text = at
+            if letter in SHORT:
+                self.short.add(letter)
+                text = f"__{SHORT[letter]}2float({at})"
         elif self.calls[x.var].name in REDUCTIONS:
             call = self.calls[x.var]
             if reduced_atoms(call, self.cluster.axes):
@@ -229,7 +239,7 @@ class KernelText:
             raise NotBlocked(name)
         text = text.format(*texts, t=REGISTERS[letter])
         own = out.dtype.char
-        if own == "e" and name not in (
+        if own in SHORT and name not in (
             "copy",
             "where",
             "negative",
@@ -239,8 +249,7 @@ class KernelText:
             "maximum",
             "minimum",
         ):
-            self.half = True
-            return f"rounded({text})"
+            return self._short(text, own)
         return text if REGISTERS[own] == REGISTERS[letter] else f"{REGISTERS[own]}({text})"
 
     def _counted(self, call: Instruction, loop: bool) -> str:
@@ -274,9 +283,9 @@ class KernelText:
 
     def _store(self, x: Variable, loop: bool) -> str:
         value = self.value(x, x.dtype.char)
-        if x.dtype.char == "e":
-            self.half = True
-            value = f"__float2half_rn({value})"
+        if x.dtype.char in SHORT:
+            self.short.add(x.dtype.char)
+            value = f"__float2{SHORT[x.dtype.char]}_rn({value})"
         return f"y{self.cluster.wanted.index(x)}[{self._place('out', x.var, 0, loop=loop)}] = {value};"
 
     def _elements(self) -> str:
@@ -371,7 +380,7 @@ class KernelText:
                 raise NotBlocked(s.name)
             kind = REGISTERS[letter]
             total = self.totals[out.var] = f"total{len(self.totals)}"
-            x = self.value(s.args[0], "f" if letter == "e" else letter, out.var)
+            x = self.value(s.args[0], "f" if letter in SHORT else letter, out.var)
             begins.append(f"{kind} {total} = {_identity(s.name, letter)};")
             steps.append(f"{total} = {fold}::of({total}, {kind}({x}));")
             self.shared.add(kind)
@@ -384,9 +393,9 @@ class KernelText:
                 if over:
                     text += f" / {kind}({self._integer(over, 'mean', out.var)})"
                 name = self._name(True)
-                rounded = letter == "e" and s.name in ("sum", "mean")
-                self.half = self.half or rounded
-                ends.append(f"const {kind} {name} = {f'rounded({text})' if rounded else text};")
+                if letter in SHORT and s.name in ("sum", "mean"):
+                    text = self._short(text, letter)
+                ends.append(f"const {kind} {name} = {text};")
                 self.row_values[out.var] = name
         return [*begins, *self.row_lines, *self._loop(span, [*self.loop_lines, *steps]), *ends]
 
@@ -408,10 +417,9 @@ class KernelText:
         shared = [f"    __shared__ {kind} {_shared(kind)}[1024];" for kind in sorted(self.shared)]
         return "".join(
             [
-                "#include <cuda_fp16.h>\n" if self.half else "",
                 TYPES,
                 f"typedef {'i64' if self.wide else 'i32'} I;\nstruct {form} {{ {fields} }};\n",
-                _PRELUDE if self.half else "",
+                *(_PRELUDE.format(SHORT[s], _HEADERS[s]) for s in sorted(self.short)),
                 _LANES if self.gone else "",
                 WORD if self.draws else "",
                 f'extern "C" __global__ void {NAME}({", ".join(given)}, const {form} f) {{\n',
@@ -442,6 +450,13 @@ _AT_CELLS: Final = "    if (cells) { key0 = cells[0]; key1 = cells[1]; step += c
 _VIEWED: Final = frozenset(
     ("reshape", "expand_dims", "squeeze", "permute_dims", "transpose", "matrix_transpose", "getitem")
 )
+
+
+def _rounded(value: Any, letter: str) -> float:
+    """A number as the nearest one of a type."""
+    if letter == "E":
+        return float(short_floats.rounded(np, np.asarray(value, np.float32), "bfloat16"))
+    return float(np.dtype(letter).type(value))
 
 
 def _shared(kind: str) -> str:

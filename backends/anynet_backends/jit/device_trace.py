@@ -45,6 +45,7 @@ class DeviceTracer(TracerBackend):
     def __init__(self, base: Backend, device: Backend) -> None:
         super().__init__(base)
         self.name = device.name
+        self.narrows, self.promoted = device.narrows, device.promoted  # type: ignore[method-assign]
         self.array_types = (DeviceArray,)
         self.array_type = DeviceArray
         self.kernels = {

@@ -234,7 +234,7 @@ def multilabel_margin_loss(input: ArrayLike, target: ArrayLike, reduction: str =
     among = xp.max(hit, axis=1) if classes else xp.zeros((n, 0), dtype=kind, device=index.device)
     own = take_along_axis(rows, index, axis=1)
     gap = relu(1.0 - (reshape(own, (n, classes, 1)) - reshape(rows, (n, 1, classes))))
-    both = xp.expand_dims(listed, axis=2) * xp.expand_dims(1.0 - among, axis=1)
+    both = xp.expand_dims(listed, axis=2) * xp.expand_dims(1 - among, axis=1)
     loss = sum(gap * both, axis=(1, 2)) / (classes or 1)
     return reduce(reshape(loss, ()) if single else loss, reduction)
 
