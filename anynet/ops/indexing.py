@@ -138,9 +138,8 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, /, *, axis: int = -1) -> T
     whole = (*rest[:where], x.shape[where], *rest[where + 1 :])
     if tuple(x.shape) != whole:
         x = broadcast_to(x, whole)
-    return along_axis(
-        x, xp.broadcast_to(index, (*rest[:where], index.shape[where], *rest[where + 1 :])), where
-    )
+    wanted = (*rest[:where], index.shape[where], *rest[where + 1 :])
+    return along_axis(x, index if tuple(index.shape) == wanted else xp.broadcast_to(index, wanted), where)
 
 
 def along_axis(x: ArrayLike, index: Array, where: int, *, keepdims: bool = True) -> Tensor:
