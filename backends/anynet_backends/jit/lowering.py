@@ -237,8 +237,9 @@ def _running(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -
         return None
     rows, made = np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0)
     ufunc = np.add if name == "cumulative_sum" else np.multiply
-    calls = [(ufunc, (made[i - 1], rows[i], made[i])) for i in range(1, len(rows))]
-    return [(np.copyto, (made[0], rows[0])), *calls]
+    # with `...` a place also where it is a single number
+    calls = [(ufunc, (made[i - 1, ...], rows[i, ...], made[i, ...])) for i in range(1, len(rows))]
+    return [(np.copyto, (made[0, ...], rows[0, ...])), *calls]
 
 
 def _mean(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
