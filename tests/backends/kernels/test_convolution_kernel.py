@@ -151,7 +151,7 @@ def test_tiles_in_single_precision(monkeypatch, points, taps):
         assert np.linalg.norm(a - b) <= 5e-6 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("channels", [1, 16, 48, 160])
+@pytest.mark.parametrize("channels", [1, 16, 48, 80, 128, 160])
 @pytest.mark.parametrize("taps", [2, 3, 5, 7])
 @pytest.mark.parametrize("side", [8, 20])
 def test_rounding_errors_are_within_those_of_a_running_sum(channels, taps, side):
