@@ -92,9 +92,9 @@ def test_scratch_memory_is_enough(monkeypatch, channels, stride, size):
     padded = np.pad(image, ((0, 0), (0, 0), (size // 2,) * 2, (size // 2,) * 2))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))[:, :, ::stride, ::stride]
     expected = np.einsum("nchwij,ocij->nohw", windows, kernel)
-    np.testing.assert_allclose(y.numpy(), expected, rtol=1e-4, atol=1e-4)
-    expected = np.einsum("nchwij,nohw->ocij", windows, 2 * expected)
-    np.testing.assert_allclose(weight.grad.numpy(), expected, rtol=1e-4, atol=1e-3)
+    gradient = np.einsum("nchwij,nohw->ocij", windows, 2 * expected)
+    for a, b in ((y.numpy(), expected), (weight.grad.numpy(), gradient)):
+        assert np.linalg.norm(a - b) <= 1e-6 * np.linalg.norm(b)
 
 
 def _memory(a):
@@ -877,9 +877,12 @@ def test_rounding_errors_are_those_of_a_running_sum():
 @installed
 @pytest.mark.parametrize("channels", [128, 320])
 def test_rounding_errors_of_long_sums_are_those_of_their_parts(channels):
-    """Parts are the products of 16 channels or fewer: their own errors, and those of adding them up."""
-    for error in rounding(2, channels, 6)[:2]:
-        assert error <= 0.5 * 2.0**-24 * ((16 * 9) ** 0.5 + (channels / 16) ** 0.5)
+    """Parts are the products of 16 channels or fewer: their own errors, and those of adding them up. Forward, there are none without AVX-512."""
+    parts = 0.5 * 2.0**-24 * ((16 * 9) ** 0.5 + (channels / 16) ** 0.5)
+    whole = 0.5 * 2.0**-24 * (channels * 9) ** 0.5
+    y, gx, _ = rounding(2, channels, 6)
+    assert y <= (parts if library.load_library().avx512 else whole)
+    assert gx <= parts
 
 
 @installed

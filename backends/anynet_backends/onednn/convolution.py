@@ -122,7 +122,8 @@ class _Convolution(DescriptorOwner):
         x_md, y_md = self.images
         self.forward = _Adapted(
             self,
-            self._forward(self._summed(w[1])),
+            # forward, kernels without AVX-512 have one sum over all blocks
+            self._forward(self._summed(w[1]) if self.dnnl.avx512 else self.images),
             "dst",
             src=x_md,
             weights=self.w_plain,

@@ -27,6 +27,7 @@ MAX_DIMS: Final = 12
 Dims = ctypes.c_int64 * MAX_DIMS
 _F32, _CPU, _IN_ORDER, _ANY = 3, 1, 1, 1
 _NAME, _USER = 8, 1
+_AVX512: Final = 0x20  # a bit of dnnl_cpu_isa_t
 _DISABLED = 2  # SS_DISABLE
 
 
@@ -109,6 +110,7 @@ class Library:
         if not self.version.startswith("3."):
             msg = f"oneDNN must be version 3, got {self.version}"
             raise OneDNNError(msg)
+        self.avx512 = bool(self.dll.dnnl_get_effective_cpu_isa() & _AVX512)
         self.lock = fork_safe_lock()  # memory objects are shared between calls
         self.engine = ctypes.c_void_p()
         self.set_handle = self.dll.dnnl_memory_set_data_handle
