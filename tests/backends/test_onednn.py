@@ -877,7 +877,7 @@ def test_rounding_errors_are_those_of_a_running_sum():
 @installed
 @pytest.mark.parametrize("channels", [128, 320])
 def test_rounding_errors_of_long_sums_are_those_of_their_parts(channels):
-    """Parts are the products of 16 channels or fewer: their own errors, and those of adding them up. Forward, there are none without AVX-512."""
+    """Parts are the products of 16 channels or fewer: their own errors, and those of adding them up. Without AVX-512 outputs have none."""
     parts = 0.5 * 2.0**-24 * ((16 * 9) ** 0.5 + (channels / 16) ** 0.5)
     whole = 0.5 * 2.0**-24 * (channels * 9) ** 0.5
     y, gx, _ = rounding(2, channels, 6)
