@@ -555,9 +555,8 @@ class Tensor:
         xp = backend_of(self._data)
         here = backend_of(source)
         if here is not xp or (xp.multi_device and here.device_of(source) != self.device):
-            want = dtypes.native(
-                here, host_dtype(self.dtype)
-            )  # converted first: the device may lack the source's dtype
+            # converted first: the device may lack the source's dtype
+            want = dtypes.native(here, host_dtype(self.dtype))
             source = move(source if source.dtype == want else here.astype(source, want), self.device)
         self._data[...] = source if source.dtype == self._data.dtype else xp.astype(source, self._data.dtype)
         return self

@@ -53,9 +53,8 @@ def overlaps_partly(written: Array, a: Array) -> bool:
     (lo, hi), (low, high) = byte_range(written), byte_range(a)
     if low >= hi or lo >= high or layout_of(written) == layout_of(a):
         return False
-    step = math.gcd(
-        *written.strides, *a.strides
-    )  # as columns of a matrix, they may lie beside each other in each row
+    # as columns of a matrix, they may lie beside each other in each row
+    step = math.gcd(*written.strides, *a.strides)
     return not (step and written.itemsize <= (low - lo) % step <= step - a.itemsize)
 
 
