@@ -43,7 +43,8 @@ class DataLoader:
         them. Elsewhere it does nothing and a warning says so.
       timeout: seconds after which a worker that has made no batch is given up; 0: never.
       worker_init_fn: called with the number of the worker in each when it starts.
-      multiprocessing_context: "fork", "spawn", "forkserver", or a context; by default Python's own choice for the system.
+      multiprocessing_context: "fork", "spawn", "forkserver", or a context; by default Python's own choice for the system. Not "fork" while
+        another thread computes: a lock of OpenBLAS's that it holds is never released in the worker.
       prefetch_factor: how many batches each worker makes ahead; 2 by default.
       persistent_workers: keep the workers from one epoch to the next.
       seed: with the number of the epoch, it determines the order, and what samples draw at random.

@@ -14,7 +14,8 @@ from anynet_backends import concurrency
 from anynet_backends.concurrency import ThreadStack, fork_safe_lock, once, set_aside, this_thread
 from anynet_backends.meta_backend import MetaBackend, observing
 
-# what each thread goes on doing while others fork, or the process ends
+# What each thread goes on doing while others fork (`without_products`), or the process ends. A lock of OpenBLAS's, `alloc_lock`, stays
+# taken in a child that is forked while another thread holds it, with NumPy alone as well: beside forks no thread is in a product.
 BUSY = """
 import os, sys, threading, time
 import numpy as np, anynet as an
@@ -28,14 +29,21 @@ def some(n):
         x = an.ones((3 + n % 5, 6)); o.zero_grad(); an.mean(net(x) ** 2).backward(); o.step(); f(x)
     nn.Conv2d(1, 3, 3)(an.zeros((2, 1, 8 + n % 9, 8))); nn.LSTM(4, 50)(an.ones((30, 2, 4)))
 
-def busy(n):
+def without_products(n):
+    w = nn.Parameter(an.ones(5 + n % 37)); o = optim.Adam([w]); net = nn.Sequential(nn.Tanh(), nn.Softmax(-1))
+    f = an.compile(lambda x: an.max(an.exp(net(x * w)) * x.shape[0]))
+    for _ in range(30):
+        x = an.ones((3 + n % 5, 5 + n % 37)); o.zero_grad(); an.sum(net(x * w) ** 2).backward(); o.step(); f(x)
+    nn.MaxPool2d(2)(an.zeros((2, 1, 8 + n % 9, 8))); nn.Embedding(9, 4)(an.asarray([n % 9, 2]))
+
+def busy(n, work):
     while True:
         n += 1
-        some(n)
+        work(n)
 
-def start(threads):
+def start(threads, work=some):
     for k in range(threads):
-        threading.Thread(target=busy, args=(k,), daemon=True).start()
+        threading.Thread(target=busy, args=(k, work), daemon=True).start()
 """
 SCRIPT = Path(__file__).with_name("cold_threads.py")
 LONG = os.environ.get("ANYNET_LONG_TESTS") == "1"
@@ -171,7 +179,7 @@ def test_processes_are_forked_while_threads_compile(tmp_path):
     code = (
         BUSY
         + """
-start(2)
+start(2, without_products)
 for i in range(COUNT):
     time.sleep(0.01 * i)
     child = os.fork()
@@ -205,7 +213,7 @@ def work(n):
     return n
 
 if __name__ == "__main__":
-    start(1)
+    start(1, without_products)
     with multiprocessing.get_context({method!r}).Pool(2) as pool:
         print(sum(pool.map(work, range(4))))
 """
