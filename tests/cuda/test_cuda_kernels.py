@@ -317,6 +317,15 @@ def test_rows_add_up_in_the_order_of_the_index(dtype, entries):
     assert np.array_equal(y.get(), expected)
 
 
+def test_a_row_that_is_named_often_is_summed_in_parts():
+    """About √n additions behind one another, which the rounding shows: n behind one another would be off by 1e-4."""
+    n = 40_000
+    index, values = cupy.zeros(n, np.int64), cupy.full((n, 1), 0.1, np.float32)
+    y = get_backend("cupy").index_add(cupy.zeros((2, 1), np.float32), index, values)
+    assert float(y[0, 0]) == pytest.approx(n * float(np.float32(0.1)), rel=2e-6)
+    assert float(y[1, 0]) == 0.0
+
+
 def test_rows_out_of_range_are_dropped():
     x, values = cupy.zeros((3, 2), "f"), cupy.ones((40, 2), "f")
     index = cupy.asarray([7, -9, 1, 3] * 10)
@@ -426,3 +435,38 @@ def test_clipping_is_two_launches_and_no_wait():
             an.nn.utils.clip_grad_norm_(net.parameters(), 0.1)
         optimizer.step()
     assert (log.launches, log.synchronisations) == (2, 0)
+
+
+@pytest.mark.skipif(not present(), reason="launches are counted by the CUDA emulator")
+@pytest.mark.parametrize(
+    "options", [{"norm_type": 1.0}, {"norm_type": float("inf")}, {"error_if_nonfinite": True}], ids=str
+)
+def test_other_norms_are_of_one_vector(options):
+    """As many launches for twelve arrays as for two: gradients that lie in one vector have one norm, and are scaled at once."""
+    found = []
+    for layers in (1, 6):
+        net = an.nn.Sequential(*[an.nn.Linear(4, 4) for _ in range(layers)]).to("cuda")
+        optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+        for _ in range(2):
+            optimizer.zero_grad()
+            an.sum(net(an.ones((2, 4), device="cuda"))).backward()
+            with Log() as log:
+                an.nn.utils.clip_grad_norm_(net.parameters(), 0.1, **options)
+        found.append(log.launches)
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(not present(), reason="launches are counted by the CUDA emulator")
+def test_the_factor_is_computed_once():
+    """Of gradients that lie apart each is multiplied, and no more, by a factor that is made for all of them."""
+    found = []
+    for layers in (1, 6):
+        net = an.nn.Sequential(*[an.nn.Linear(4, 4, bias=False) for _ in range(layers)]).to("cuda")
+        total = an.asarray(5.0, dtype="float32", device="cuda")
+        for _ in range(2):
+            for p in net.parameters():
+                p.grad = an.ones((4, 4), device="cuda")
+            with Log() as log:
+                an.nn.utils.clip_grads_with_norm_(net.parameters(), 0.1, total)
+        found.append(log.launches)
+    assert found[1] - found[0] == 5

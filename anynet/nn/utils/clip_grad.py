@@ -119,7 +119,9 @@ def get_total_norm(
     norms = [xp.linalg.vector_norm(a, ord=norm_type) for a in arrays]
     total = norms[0]
     if len(norms) > 1:
-        total = xp.linalg.vector_norm(xp.stack([xp.astype(n, norms[0].dtype) for n in norms]), ord=norm_type)
+        total = xp.linalg.vector_norm(
+            xp.stack([xp.astype(n, norms[0].dtype, copy=False) for n in norms]), ord=norm_type
+        )
     total = xp.asarray(total)
     if error_if_nonfinite and not math.isfinite(float(total)):
         msg = f"clip_grad_norm_: the norm of the gradients must be finite, got {float(total)}; nothing was clipped"
@@ -150,12 +152,12 @@ def clip_grads_with_norm_(
         else None
     )
     if whole is not None:
-        whole *= backend_of(whole).astype(factors[params[0].device], whole.dtype)
+        whole *= backend_of(whole).astype(factors[params[0].device], whole.dtype, copy=False)
         return
     for p in params:
         grad: Any = p.grad
         g = grad.rows.values if isinstance(grad, SparseRows) else grad._data
-        scaled = g * backend_of(g).astype(factors[p.device], g.dtype)
+        scaled = g * backend_of(g).astype(factors[p.device], g.dtype, copy=False)
         if isinstance(grad, SparseRows):
             p.grad = SparseRows.of(grad.rows.with_values(scaled))
         else:
