@@ -11,7 +11,7 @@ import anynet as an
 from anynet import nn, optim
 from anynet.cli.commands.doctor import examine
 from anynet.testing.parity import CASES
-from anynet_backends import philox, registry
+from anynet_backends import get_backend, philox, registry
 from ci.cuda_emulator.log import Log, present
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
@@ -52,6 +52,78 @@ def test_operations_gradients_and_updates_stay_where_the_arrays_are():
         *(p.device for p in net.parameters()),
         *(p.grad.device for p in net.parameters()),
     } == {SECOND}
+
+
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.Muon])
+def test_an_update_is_there_whatever_came_after_the_gradients(make):
+    """Between the gradients and the step something else was computed on another device."""
+    net = nn.Linear(4, 3, bias=make is not optim.Muon).to(SECOND)
+    optimizer, x = make(net.parameters(), lr=0.1), an.asarray(np.ones((5, 4), np.float32), device=SECOND)
+    before = net.weight.numpy()
+    for _ in range(3):
+        optimizer.zero_grad()
+        an.sum(net(x) ** 2).backward()
+        cupy.cuda.Device(0).use()
+        with Log() as log:
+            optimizer.step()
+        assert not strays(log)
+    assert np.all(net.weight.numpy() != before)
+
+
+def test_an_update_of_fit_is_there_whatever_a_hook_computed():
+    net = nn.Linear(4, 3, bias=False).to(SECOND)
+
+    def hook(g):
+        cupy.cuda.Device(0).use()
+        return g
+
+    net.weight.register_hook(hook)
+    x, y = np.ones((24, 4), np.float32), np.arange(24) % 3
+    with Log() as log:
+        an.fit(net, (x, y), loss="cross_entropy", optimizer="adam", lr=0.1, epochs=1, batch_size=4, device=SECOND, progress=False,
+               compile=False)  # fmt: skip
+    assert not strays(log)
+    assert net.weight.device == SECOND
+
+
+def test_to_name_a_device_leaves_the_current_one():
+    xp = get_backend("cupy")
+    xp.native_device(SECOND)
+    assert cupy.cuda.runtime.getDevice() == 0
+    assert xp.zeros(3, device=xp.native_device(SECOND)).device.id == 1
+    assert cupy.cuda.runtime.getDevice() == 0
+
+
+def test_random_words_are_made_where_they_are_wanted():
+    with Log() as log:
+        words = get_backend("cupy").random_bits(1, 2, 3, 20, SECOND)
+    assert words.device.id == 1
+    assert not strays(log)
+    np.testing.assert_array_equal(words.get(), philox.philox_words(1, 2, 3, 20))
+
+
+def test_a_wrong_index_is_looked_for_there():
+    table, index = an.asarray(np.arange(4.0), device=SECOND), an.asarray([1, 7], device=SECOND)
+    cupy.cuda.Device(0).use()
+    with Log() as log:
+        y = an.take(table, index)
+    assert not strays(log)
+    assert an.asarray(1.5, device="cuda:0").item() == 1.5  # another device's value says nothing of it
+    with pytest.raises(IndexError, match="index 7 is out of range"):
+        y.numpy()
+
+
+def test_the_memory_of_each_is_its_own():
+    before = [an.cuda.memory(f"cuda:{i}").used for i in range(2)]
+    x = an.zeros((1 << 18,), dtype="float32", device=SECOND)
+    cupy.cuda.Device(0).use()
+    assert an.cuda.memory(SECOND).used - before[1] == x.size * 4
+    assert an.cuda.memory("cuda:0").used == before[0]
+    held = an.cuda.memory(SECOND).held
+    del x
+    cupy.cuda.Device(0).use()
+    an.cuda.empty_cache(SECOND)
+    assert an.cuda.memory(SECOND).held < held
 
 
 def test_a_new_thread_computes_there_too():
