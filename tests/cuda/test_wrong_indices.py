@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import anynet as an
+import anynet.nn.functional as F
 from anynet import nn
 from ci.cuda_emulator.log import Log
 
@@ -30,6 +31,30 @@ CASES = {
     "an embedding": (embedding, "index 7 is out of range for an axis of length 5"),
     "a label": (label, "class index 12 is out of range for 10 classes"),
     "take": (taken, "index -5 is out of range for an axis of length 4"),
+    "indexing": (
+        lambda: on_the_device(np.arange(4.0))[on_the_device([0, 4])],
+        "index 4 is out of range for an axis of length 4",
+    ),
+    "take_along_axis": (
+        lambda: an.take_along_axis(on_the_device(np.arange(4.0)), on_the_device([9])),
+        "index 9 is out of range for an axis of length 4",
+    ),
+    "index_add": (
+        lambda: an.index_add(*map(on_the_device, (np.zeros((3, 1)), [4], np.ones((1, 1))))),
+        "index 4 is out of range for an axis of length 3",
+    ),
+    "bags": (
+        lambda: F.embedding_bag(on_the_device([[0, 9]]), on_the_device(np.ones((3, 2)))),
+        "index 9 is out of range for an axis of length 3",
+    ),
+    "a label of nll_loss": (
+        lambda: F.nll_loss(on_the_device(np.zeros((2, 3))), on_the_device([0, 5])),
+        "class index 5 is out of range for 3 classes",
+    ),
+    "a label of a margin": (
+        lambda: F.multi_margin_loss(on_the_device(np.zeros((2, 3))), on_the_device([0, 5])),
+        r"each class of target must be in \[0, 2\]",
+    ),
 }
 
 
