@@ -175,9 +175,14 @@ def test_probe_reports_a_wrong_answer(monkeypatch):
     assert backends.probe("strict") == "a small matrix product gave [[1.0, 1.0], [1.0, 1.0]]"
 
 
-def test_a_library_of_cuda_that_is_missing_is_installed_by_the_extra(monkeypatch):
+class DynamicLibNotFoundError(RuntimeError):
+    """As cuda-pathfinder raises it, which is no ImportError."""
+
+
+@pytest.mark.parametrize("kind", [ImportError, DynamicLibNotFoundError])
+def test_a_library_of_cuda_that_is_missing_is_installed_by_the_extra(monkeypatch, kind):
     def missing(a, b):
-        raise ImportError('Failure finding "libcublasLt.so"')
+        raise kind('Failure finding "libcublasLt.so"')
 
     xp, _ = resolve("strict")
     monkeypatch.setattr(xp, "matmul", missing)
@@ -185,7 +190,9 @@ def test_a_library_of_cuda_that_is_missing_is_installed_by_the_extra(monkeypatch
     monkeypatch.setattr(registry, "_PROBED", {})
     monkeypatch.setattr(registry, "cuda_driver", lambda: 13000)
     answer = backends.probe("cuda")
-    assert answer.startswith('ImportError: Failure finding "libcublasLt.so"; a library of CUDA\'s is missing')
+    assert answer.startswith(
+        f'{kind.__name__}: Failure finding "libcublasLt.so"; a library of CUDA\'s is missing'
+    )
     assert answer.endswith("pip install 'anynet-nn[cuda13]'")
     extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     for name in ("cuda12", "cuda13"):

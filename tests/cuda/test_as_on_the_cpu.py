@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import anynet as an
-from anynet import nn
+import anynet.nn.functional as F
+from anynet import nn, optim
+from anynet.autograd.primitive import use_kernels
 from anynet_backends import get_backend
-from ci.cuda_emulator.log import Log
+from ci.cuda_emulator.log import Log, present
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
@@ -34,6 +36,61 @@ def test_clip_and_sign_of_the_backend_wait_for_nothing():
     assert log.synchronisations == 0
     for y, expected in zip(found, ([-1, np.nan, 0.5], [-2, np.nan, 0], [-1, np.nan, 1]), strict=True):
         np.testing.assert_array_equal(y.get(), np.float32(expected))
+
+
+def _random(*shape):
+    return on_the_device(np.random.default_rng(2).uniform(0.1, 0.9, shape).astype(np.float32))
+
+
+FIRST_CALLS = {
+    "gelu": (F.gelu, [(4, 6)]),
+    "erf": (an.special.erf, [(4, 6)]),
+    "erfc": (an.special.erfc, [(4, 6)]),
+    "clip": (lambda x: an.clip(x, 0.2, 0.8), [(4, 6)]),
+    "abs": (an.abs, [(4, 6)]),
+    "copysign": (an.copysign, [(4, 6), (4, 6)]),
+    "L1": (F.l1_loss, [(4, 6), (4, 6)]),
+    "Huber": (F.huber_loss, [(4, 6), (4, 6)]),
+    "smooth L1": (F.smooth_l1_loss, [(4, 6), (4, 6)]),
+    "binary cross-entropy": (F.binary_cross_entropy, [(4, 6), (4, 6)]),
+    "cosine similarity": (F.cosine_similarity, [(4, 6), (4, 6)]),
+    "pairwise distance": (F.pairwise_distance, [(4, 6), (4, 6)]),
+    "vector norm": (an.linalg.vector_norm, [(4, 6)]),
+    "grid_sample": (lambda x, g: F.grid_sample(x, g, align_corners=False), [(1, 2, 4, 4), (1, 3, 3, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_CALLS)
+def test_the_first_call_waits_for_nothing(name):
+    """Before operations are programs, and with the gradients: what array-api-compat's `clip` and `sign` are in would wait."""
+    function, shapes = FIRST_CALLS[name]
+    xs = [_random(*shape) for shape in shapes]
+    xs[0].requires_grad_()
+    with Log() as log:
+        an.sum(function(*xs)).backward()
+    assert log.synchronisations == 0
+
+
+@pytest.mark.parametrize("make", [optim.Lion, optim.Rprop])
+def test_the_first_step_of_what_takes_signs_waits_for_nothing(make):
+    net = nn.Linear(3, 2).to("cuda")
+    optimizer = make(net.parameters(), lr=0.01)
+    for kernels in (True, False):
+        an.sum(net(_random(4, 3))).backward()
+        with use_kernels(kernels), Log() as log:
+            optimizer.step()
+        assert log.synchronisations == 0
+
+
+@pytest.mark.skipif(not present(), reason="launches are counted by the CUDA emulator")
+@pytest.mark.parametrize("function", [F.gelu, an.special.erf, an.special.erfc])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_error_function_is_one_kernel_from_the_first_call(function, dtype):
+    """A polynomial with cuts, as the reference has it, would be a dozen."""
+    x = an.astype(_random(5, 7), dtype).requires_grad_()
+    with Log() as log:
+        function(x)
+    assert log.launches == 1
 
 
 @pytest.mark.parametrize(("twice", "most"), [(False, 2), (True, 3)])
@@ -109,7 +166,7 @@ def test_nan_passes_through_clip_and_sign():
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_sign_and_gelu_in_each_precision(dtype):
     values = np.asarray([-2.0, -0.5, 0.0, 0.5, 2.0], dtype)
-    for function in (an.sign, nn.functional.gelu, an.special.erf):
+    for function in (an.sign, F.gelu, an.special.erf):
         here, there = function(an.asarray(values)), function(on_the_device(values))
         assert there.dtype == dtype
         np.testing.assert_allclose(
