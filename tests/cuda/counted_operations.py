@@ -184,6 +184,18 @@ def long_attention(mask: bool = False) -> Step:
     return step
 
 
+def attention_in_blocks() -> Step:
+    """Causal attention of float32 over two blocks of queries and of keys."""
+    q, k, v = (normal(1, 2, 272, 8, requires_grad=True) for _ in range(3))
+
+    def step() -> None:
+        an.sum(F.scaled_dot_product_attention(q, k, v, is_causal=True)).backward()
+        for x in (q, k, v):
+            x.grad = None
+
+    return step
+
+
 def rounded(step: Step) -> Step:
     """The step with products in float16."""
 
@@ -216,6 +228,7 @@ HOT: dict[str, Callable[[], Step]] = {
     "convolution": lambda: layer(nn.Conv2d(4, 8, 3, padding=1), (2, 4, 8, 8)),
     "large convolution": lambda: layer(nn.Conv2d(16, 32, 3, padding=1), (8, 16, 24, 24)),
     "depthwise convolution": lambda: layer(nn.Conv2d(4, 4, 3, padding=1, groups=4), (2, 4, 8, 8)),
+    "transposed convolution": lambda: layer(nn.ConvTranspose2d(4, 8, 3, stride=2), (2, 4, 8, 8)),
     "convolution, batch norm, relu": lambda: layer(
         nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU()), (2, 4, 8, 8)
     ),
@@ -229,6 +242,7 @@ HOT: dict[str, Callable[[], Step]] = {
     "attention": lambda: layer(
         nn.MultiheadAttention(32, 4, batch_first=True), (2, 8, 32), (2, 8, 32), (2, 8, 32)
     ),
+    "causal attention in blocks": attention_in_blocks,
     "transformer layer": lambda: layer(
         nn.TransformerEncoderLayer(32, 4, 64, dropout=0.1, batch_first=True), (2, 8, 32)
     ),
