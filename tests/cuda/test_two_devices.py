@@ -94,6 +94,38 @@ def test_to_name_a_device_leaves_the_current_one():
     assert cupy.cuda.runtime.getDevice() == 0
 
 
+BY_ITSELF = {
+    "add": lambda xp, x, i: xp.add(x, x),
+    "zeros_like": lambda xp, x, i: xp.zeros_like(x),
+    "linalg": lambda xp, x, i: xp.linalg.svdvals(x),
+    "affine": lambda xp, x, i: xp.affine(x, x, x[0]),
+    "product_and_sums": lambda xp, x, i: xp.product_and_sums(x, x)[0],
+    "index_add": lambda xp, x, i: xp.index_add(x, i, x),
+    "add_to_rows": lambda xp, x, i: xp.add_to_rows(x, i, x) or x,
+    "set_rows": lambda xp, x, i: xp.set_rows(x, i, x) or x,
+    "rounded": lambda xp, x, i: xp.rounded(x, "bfloat16"),
+    "drop": lambda xp, x, i: xp.drop(x, (3, 3), (1, 2, 3), 1 << 30, 1.25),
+    "clip_norm": lambda xp, x, i: xp.clip_norm(x.reshape(-1), 0.5, 1e-6),
+    "move_averages": lambda xp, x, i: xp.move_averages(x[:2], x[1:], 0.9, (0.1, 0.1)) and x,
+}
+
+
+@pytest.mark.parametrize("name", BY_ITSELF)
+def test_a_function_of_the_backend_makes_it_current_while_it_runs(name):
+    """As the backend promises to who calls it himself; within an operation the device is the current one already."""
+    xp = get_backend("cupy")
+    x = xp.from_host(np.arange(9, dtype=np.float32).reshape(3, 3), SECOND)
+    i = xp.from_host(np.asarray([2, 0, 1]), SECOND)
+    with cupy.cuda.Device(1):
+        x = x + 1
+    assert cupy.cuda.runtime.getDevice() == 0
+    with Log() as log:
+        y = BY_ITSELF[name](xp, x, i)
+    assert y.device.id == 1
+    assert not strays(log)
+    assert cupy.cuda.runtime.getDevice() == 0
+
+
 def test_random_words_are_made_where_they_are_wanted():
     with Log() as log:
         words = get_backend("cupy").random_bits(1, 2, 3, 20, SECOND)
