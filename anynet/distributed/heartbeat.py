@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
-    from anynet.distributed.mpi import MPIGroup
+    from anynet.distributed.communicator import CommunicatorGroup
 
 _T = TypeVar("_T")
 
@@ -49,7 +49,7 @@ class Heartbeat:
     names no process.
     """
 
-    def __init__(self, group: MPIGroup, give_up: Callable[[], None]) -> None:
+    def __init__(self, group: CommunicatorGroup, give_up: Callable[[], None]) -> None:
         self.group, self.timeout, self.give_up = group, group.timeout, give_up
         self.begun, self.problem = 0, ""
         self._now: _Call | None = None

@@ -9,9 +9,10 @@ from typing import Final
 
 from anynet.distributed.group import DistributedError, Group, SingleProcess
 from anynet.distributed.mpi import MPIGroup
+from anynet.distributed.tcp import TCPGroup
 from anynet_backends.concurrency import ThreadStack, fork_safe_lock
 
-__all__ = ["failing_together", "launched", "use", "world"]
+__all__ = ["failing_together", "launched", "leave", "meet", "use", "world"]
 
 _MPI: Final = {
     "PMI_SIZE": "mpiexec (MPICH, Intel MPI)",
@@ -21,6 +22,7 @@ _MPI: Final = {
 _SLURM: Final = (
     "SLURM_STEP_NUM_TASKS"  # of srun; sbatch sets SLURM_NTASKS for scripts that are one process, too
 )
+_TCP: Final = "torchrun"
 
 _alone = SingleProcess()
 _lock = fork_safe_lock()
@@ -31,10 +33,14 @@ _chosen: ThreadStack[Group] = ThreadStack("groups")
 def launched(environment: Mapping[str, str] | None = None) -> tuple[int, str] | None:
     """How many processes a launcher says that it has started, and which launcher; None for a process alone.
 
-    Errors: `DistributedError` for torchrun's variables without MPI's, and for numbers that are none.
+    MPI's variables come before those of torchrun: RANK, WORLD_SIZE and MASTER_ADDR, with MASTER_PORT (29500).
+
+    Errors: `DistributedError` where one of torchrun's variables is missing, and for numbers that are none.
 
     >>> launched({"PMI_SIZE": "4", "PMI_RANK": "1"})
     (4, 'mpiexec (MPICH, Intel MPI)')
+    >>> launched({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "10.0.0.7"})
+    (2, 'torchrun')
     >>> launched({}) is None
     True
     """
@@ -42,13 +48,14 @@ def launched(environment: Mapping[str, str] | None = None) -> tuple[int, str] | 
     for name, launcher in {**_MPI, _SLURM: "srun"}.items():
         if name in given and _number(name, given[name]) > 1:
             return _number(name, given[name]), launcher
-    torchrun = {"RANK", "WORLD_SIZE"} <= given.keys()
-    if torchrun and _number("WORLD_SIZE", given["WORLD_SIZE"]) > 1:
-        msg = (
-            f"the variables RANK={given['RANK']}, WORLD_SIZE={given['WORLD_SIZE']} and MASTER_ADDR are torchrun's; here processes find "
-            f"each other through MPI: mpiexec -n {given['WORLD_SIZE']} python script.py (or unset RANK and WORLD_SIZE to train alone)"
-        )
-        raise DistributedError(msg)
+    if {"RANK", "WORLD_SIZE"} <= given.keys() and _number("WORLD_SIZE", given["WORLD_SIZE"]) > 1:
+        if "MASTER_ADDR" not in given:
+            msg = (
+                f"RANK={given['RANK']} and WORLD_SIZE={given['WORLD_SIZE']} are torchrun's variables, and MASTER_ADDR, the host of "
+                "process 0, is missing; set it, or unset RANK and WORLD_SIZE to train alone"
+            )
+            raise DistributedError(msg)
+        return _number("WORLD_SIZE", given["WORLD_SIZE"]), _TCP
     return None
 
 
@@ -62,10 +69,11 @@ def _number(name: str, text: str) -> int:
 def world() -> Group:
     """The processes that this one trains with: those of `use`, else all that the launcher has started, else this one alone.
 
-    ``mpiexec -n 4 python script.py`` starts four. mpi4py is imported here, and only in a process that was launched so.
+    ``mpiexec -n 4 python script.py`` starts four. mpi4py is imported here, and only in a process that was launched so. With torchrun's
+    variables (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT) it is a `TCPGroup`, which needs no MPI.
 
     Errors: ModuleNotFoundError that names the extra ``mpi``; `DistributedError` where MPI knows of another number of processes than the
-    launcher (mpi4py is of another MPI than mpiexec, srun without ``--mpi``), and for torchrun's variables.
+    launcher (mpi4py is of another MPI than mpiexec, srun without ``--mpi``), and where processes do not find each other.
 
     >>> import anynet as an
     >>> an.distributed.world()
@@ -82,10 +90,13 @@ def world() -> Group:
     with _lock:
         if _found and _found[0][0] == os.getpid():
             return _found[0][1]
-        if _found:  # forked from a process of a launch: MPI knows nothing of it
+        if _found:  # forked from a process of a launch: the others know nothing of it
             return _alone
-        group = MPIGroup()
         count, launcher = said
+        if launcher == _TCP:
+            _found.append((os.getpid(), TCPGroup.of_environment()))
+            return _found[0][1]
+        group = MPIGroup()
         if group.size != count:
             how = (
                 "srun --mpi=pmix (or pmi2)"
@@ -96,6 +107,27 @@ def world() -> Group:
             raise DistributedError(msg)
         _found.append((os.getpid(), group))
         return group
+
+
+def meet(group: Group) -> Group:
+    """The group is what `world` is from now on, for all threads of this process; `leave` takes it back.
+
+    For processes that a program has started itself: ``an.distributed.meet(an.distributed.TCPGroup(rank, size))``.
+
+    Errors: `DistributedError` in a process that trains with others already.
+    """
+    with _lock:
+        if _found and _found[0][0] == os.getpid() and _found[0][1] is not group:
+            msg = f"this process is of a group already: {_found[0][1]!r}"
+            raise DistributedError(msg)
+        _found[:] = [(os.getpid(), group)]
+    return group
+
+
+def leave() -> None:
+    """Forget the group of `meet`, so that this process is alone, or of another group by another `meet`."""
+    with _lock:
+        _found.clear()
 
 
 @contextmanager

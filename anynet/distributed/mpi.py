@@ -1,57 +1,18 @@
-"""Processes that `mpiexec` has started, through mpi4py (extra ``mpi``).
-
-No call blocks inside MPI: each is begun, and asked again and again whether it is done. So a process that waits hears that another one has
-failed, and raises an error that says so, instead of waiting for ever. Three communicators keep apart what may overlap: the calls of the
-program, the sums that are on their way during a backward pass, and the notices of failures.
-"""
+"""Processes that `mpiexec` has started, through mpi4py (extra ``mpi``)."""
 
 from __future__ import annotations
 
-import atexit
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 from anynet._optional import optional
-from anynet.distributed.group import DistributedError, Group, Pending
-from anynet_backends import Array
-from anynet_backends.jit.errors import CaptureError
-from anynet_backends.jit.tracer import CAPTURING
+from anynet.distributed.communicator import CommunicatorGroup
+from anynet.distributed.group import DistributedError
 
 __all__ = ["MPIGroup"]
 
 
-@dataclass
-class _Notice:
-    """What a process says when it leaves the common program: why, and how many calls it had begun on each communicator."""
-
-    text: str  # "" where it has come to its regular end
-    calls: dict[str, int]
-    busy: bool = False  # whether it was waiting in a call
-
-
-@dataclass
-class _Lane:
-    """A communicator, and how many calls this process has begun on it."""
-
-    name: str
-    comm: Any
-    calls: int = 0
-    waiting: int = 0
-
-
-@dataclass
-class _News:
-    """What has been heard of the others."""
-
-    notices: dict[int, list[_Notice]] = field(default_factory=dict)
-    sent: list[Any] = field(default_factory=list)
-
-
-class MPIGroup(Group):
+class MPIGroup(CommunicatorGroup):
     """The processes of an MPI communicator, all of ``MPI.COMM_WORLD`` by default.
 
     `timeout`: seconds after which a process that waits for the others gives up. `grace`: seconds that a process which has failed, or
@@ -64,200 +25,10 @@ class MPIGroup(Group):
     """
 
     def __init__(self, communicator: Any = None, *, timeout: float = 1800.0, grace: float = 5.0) -> None:
-        self.mpi: ModuleType = _mpi4py()
-        comm = self.mpi.COMM_WORLD if communicator is None else communicator
-        for name, limit in (("timeout", timeout), ("grace", grace)):
-            if not isinstance(limit, (int, float)) or not limit > 0:
-                msg = f"MPIGroup: {name} must be a number of seconds above 0, got {limit!r}"
-                raise ValueError(msg)
-        self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
-        self.timeout, self.grace = float(timeout), float(grace)
-        self._world = comm
-        self._lanes = {name: _Lane(name, comm.Dup()) for name in ("calls", "sums")}
-        self._lanes["devices"] = _Lane("devices", None)  # the calls of NCCL, which has its own
-        self.on_devices: dict[Any, Group] = {}
-        self._control = comm.Dup()
-        self._news = _News()
-        self._told: BaseException | None = None
-        self._broken: str | None = None
-        if self.size > 1:
-            atexit.register(self._leave)
-            _tell_of_uncaught_errors(self)
-
-    # ----- calls -----
-
-    def _op(self, op: str) -> Any:
-        return {"sum": self.mpi.SUM, "max": self.mpi.MAX, "min": self.mpi.MIN}[op]
-
-    def _begin(self, lane: str, what: str, start: Callable[[Any], Any]) -> Pending:
-        """Begin a call on a communicator."""
-        if (
-            CAPTURING and CAPTURING.own
-        ):  # a graph would make it without the others' knowledge, and none could give it up
-            msg = f"{what} over processes is no part of a graph; compile what comes before it"
-            raise CaptureError(msg)
-        if self._broken is not None:
-            raise DistributedError(self._broken)
-        on = self._lanes[lane]
-        on.calls += 1
-        number, request = on.calls, start(on.comm)
-        return Pending(lambda: self._wait(request, on, number, what), request.Test)
-
-    def _wait(self, request: Any, lane: _Lane, number: int, what: str) -> None:
-        """Return when a call is done. The processor is given away between the questions, the longer the longer it takes."""
-        if request.Test():
-            return
-        began, asked, lane.waiting = time.monotonic(), 0, number
-        while not request.Test():
-            asked += 1
-            if asked % 16 == 0:
-                self._look(lane, number, what)
-                if time.monotonic() - began > self.timeout:
-                    self._break(f"process {self.rank} of {self.size} has waited {self.timeout:g} s in {what} for the others; "
-                                "is one of them in another call?")  # fmt: skip
-                    raise DistributedError(self._broken)
-            time.sleep(0.0 if asked < 200 else 1e-4 if asked < 2000 else 1e-3)
-        lane.waiting = 0
-
-    def _start(self, host: Array, op: str) -> Pending:
-        in_place, operation = self.mpi.IN_PLACE, self._op(op)
-        return self._begin("calls", "all_reduce", lambda comm: comm.Iallreduce(in_place, host, op=operation))
-
-    def start_all_reduce(self, host: Array) -> Pending:
-        in_place = self.mpi.IN_PLACE
-        return self._begin("sums", "a sum of gradients", lambda comm: comm.Iallreduce(in_place, host))
-
-    def _broadcast(self, host: Array, root: int) -> None:
-        self._begin("calls", "broadcast", lambda comm: comm.Ibcast(host, root=root)).wait()
-
-    def _reduce_scatter(self, host: Any, op: str) -> Array:
-        operation, own = self._op(op), host[: host.shape[0] // self.size].copy()
-        self._begin(
-            "calls", "reduce_scatter", lambda comm: comm.Ireduce_scatter_block(host, own, op=operation)
-        ).wait()
-        found: Array = own
-        return found
-
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, any picklable objects, by rank."""
-        bytes_of = self.mpi.pickle.dumps(value)
-        lengths = self._exchange(len(bytes_of))
-        starts = [sum(lengths[:r]) for r in range(self.size)]
-        everything = bytearray(sum(lengths))
-        whole = [everything, (lengths, starts), self.mpi.BYTE]
-        mine = [bytes_of, self.mpi.BYTE]
-        self._begin("calls", "gather", lambda comm: comm.Iallgatherv(mine, whole)).wait()
-        return [self.mpi.pickle.loads(everything[a : a + n]) for a, n in zip(starts, lengths, strict=True)]
-
-    def _exchange(self, number: int) -> list[int]:
-        """An integer of each process."""
-        import array  # of the standard library: a buffer for MPI
-
-        own, found = array.array("q", [number]), array.array("q", [0] * self.size)
-        self._begin("calls", "gather", lambda comm: comm.Iallgather(own, found)).wait()
-        return list(found)
-
-    def barrier(self) -> None:
-        """Return when all processes have come here."""
-        self._begin("calls", "barrier", lambda comm: comm.Ibarrier()).wait()
-
-    def abort(self, message: str) -> None:
-        """End all processes at once, with a message on the standard error stream."""
-        print(f"anynet, process {self.rank} of {self.size}: {message}", file=sys.stderr, flush=True)
-        self._world.Abort(1)
-
-    # ----- failures -----
-
-    def _break(self, why: str) -> None:
-        self._broken = why
-
-    def _hear(self) -> None:
-        """Take in the notices that have come."""
-        status = self.mpi.Status()
-        while self._control.Iprobe(source=self.mpi.ANY_SOURCE, status=status):
-            source = status.Get_source()
-            self._news.notices.setdefault(source, []).append(self._control.recv(source=source))
-
-    def _look(self, lane: _Lane, number: int, what: str) -> None:
-        """Raise where a process that has left will not take part in this call."""
-        self._hear()
-        for rank, notices in sorted(self._news.notices.items()):
-            for notice in notices:
-                if notice.calls[lane.name] < number:
-                    why = (
-                        f"has failed: {notice.text}"
-                        if notice.text
-                        else f"has ended its program, while {what} waits for it"
-                    )
-                    self._break(f"process {rank} of {self.size} {why}")
-                    raise DistributedError(self._broken)
-
-    def _tell(self, text: str) -> _Notice:
-        busy = any(lane.waiting for lane in self._lanes.values())
-        notice = _Notice(text, {name: lane.calls for name, lane in self._lanes.items()}, busy)
-        for other in range(self.size):
-            if other != self.rank:
-                self._news.sent.append(self._control.isend(notice, other))
-        return notice
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the others that this process leaves the common program because of an error, and hear what they say.
-
-        Where all of them fail in the same place (the loss is no number, an option is refused), they can go on together. Else every
-        later call raises `DistributedError`, and the processes are ended when their programs have ended.
-        """
-        if self.size == 1 or self._told is error:
-            return
-        self._told = error
-        own = self._tell(f"{type(error).__name__}: {error}"[:2000])
-        others = [r for r in range(self.size) if r != self.rank]
-        until = time.monotonic() + self.grace
-        while time.monotonic() < until:
-            self._hear()
-            if all(self._news.notices.get(r) for r in others):
-                break
-            time.sleep(1e-3)
-        else:
-            self._break(
-                self._broken
-                or f"this process has failed before ({type(error).__name__}: {error}), and others have not"
-            )
-            return
-        heard = [self._news.notices[r].pop(0) for r in others]
-        alike = all(n.text and n.calls == own.calls and not n.busy for n in heard) and not own.busy
-        if self._broken is None and not alike:
-            rank, first = next(((r, n) for r, n in zip(others, heard, strict=True)), (self.rank, own))
-            self._break(
-                f"process {rank} of {self.size} has failed: {first.text or 'it has ended its program'}"
-            )
-
-    def _leave(self) -> None:
-        """At the end of the program: tell the others, and end those that would wait."""
-        if self.mpi.Is_finalized():
-            return
-        self._tell(self._broken or "")
-        if self._broken is None:
-            return
-        until = time.monotonic() + self.grace / 2  # for the others to say their errors
-        while time.monotonic() < until:
-            self._hear()
-            if all(self._news.notices.get(r) for r in range(self.size) if r != self.rank):
-                break
-            time.sleep(1e-2)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._world.Abort(1)
-
-
-def _tell_of_uncaught_errors(group: MPIGroup) -> None:
-    """The error that ends this process is told to the others."""
-    before = sys.excepthook
-
-    def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        before(kind, error, trace)
-        group.fail(error)
-
-    sys.excepthook = hook
+        self._seconds(timeout=timeout, grace=grace)
+        mpi = _mpi4py()
+        comm = mpi.COMM_WORLD if communicator is None else communicator
+        super().__init__(mpi, comm, timeout=timeout, grace=grace)
 
 
 def _mpi4py() -> ModuleType:

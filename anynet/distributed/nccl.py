@@ -1,7 +1,7 @@
-"""Sums on GPUs: processes with a CUDA device each, through NCCL, which CuPy calls; MPI still starts them and carries all else.
+"""Sums on GPUs: processes with a CUDA device each, through NCCL, which CuPy calls; the group on the host carries all else.
 
 A sum is queued on a stream and the host goes on. It runs at most a few calls ahead: before it queues another, it waits for an earlier
-one as `MPIGroup` waits, and so hears that a process has failed.
+one as `CommunicatorGroup` waits, and so hears that a process has failed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from anynet.distributed.communicator import CommunicatorGroup
 from anynet.distributed.group import DistributedError, Group, Pending
 from anynet.distributed.heartbeat import Heartbeat
-from anynet.distributed.mpi import MPIGroup
 from anynet_backends import Array, BackendUnavailableError, backend_of, registry
 from anynet_backends.backend import CollectivesError
 
@@ -27,7 +27,8 @@ AHEAD: Final = 64
 
 
 class NCCLGroup(Group):
-    """The processes of an `MPIGroup` with a CUDA device each: arrays on it are added up there, by NCCL, all others as that group does.
+    """The processes of a `CommunicatorGroup` with a CUDA device each: arrays on it are added up there, by NCCL, all others as that group
+    does.
 
     `base`: the processes. `device`: the device of this one, "cuda" or "cuda:k"; "cuda" is that of the process's number on its host.
 
@@ -37,14 +38,14 @@ class NCCLGroup(Group):
     which process, and what that one does; the calls are given up, and the next one raises.
 
     Errors: `DistributedError` in all processes where one has no device, no NCCL, or another one's device (NCCL refuses two processes
-    on one GPU), and as those of `MPIGroup`. What NCCL has begun when a process fails is given up, and its numbers are lost.
+    on one GPU), and as those of the base. What NCCL has begun when a process fails is given up, and its numbers are lost.
 
     Source: NVIDIA: NCCL User Guide, 2.27.
     """
 
-    def __init__(self, base: MPIGroup, device: str = "cuda") -> None:
-        if not isinstance(base, MPIGroup):
-            msg = f"NCCLGroup: base must be an MPIGroup, got {type(base).__name__}"
+    def __init__(self, base: CommunicatorGroup, device: str = "cuda") -> None:
+        if not isinstance(base, CommunicatorGroup):
+            msg = f"NCCLGroup: base must be a CommunicatorGroup, got {type(base).__name__}"
             raise TypeError(msg)
         place, here = _place(device)
         problem = _problem(base.gather(place))
@@ -166,7 +167,7 @@ def on_device(group: Group, device: str) -> Group:
     >>> an.distributed.on_device(an.distributed.world(), "cpu")
     SingleProcess(rank=0, size=1)
     """
-    if group.size == 1 or not isinstance(group, MPIGroup):
+    if group.size == 1 or not isinstance(group, CommunicatorGroup):
         return group
     places = group.gather(_place(device)[0])
     if not any(place.startswith("cuda") for place, _ in places):

@@ -1,12 +1,26 @@
-"""PyTorch's names for the collectives of `anynet.distributed`; MPI starts the processes: ``mpiexec -n 4 python script.py``."""
+"""PyTorch's names for the collectives of `anynet.distributed`. The processes are started by ``mpiexec -n 4 python script.py``, by torchrun
+or what sets its variables, or by the script (`torch.multiprocessing.spawn`)."""
 
 from __future__ import annotations
 
+import os
 import sys
 from types import ModuleType
 from typing import Any
 
-from anynet.distributed import Group, NCCLGroup, Pending, on_device, world
+from anynet.distributed import (
+    Group,
+    MPIGroup,
+    NCCLGroup,
+    Pending,
+    SingleProcess,
+    TCPGroup,
+    launched,
+    leave,
+    meet,
+    on_device,
+    world,
+)
 from anynet.tensor import no_grad
 from anynet.torch.tensor import adopt
 
@@ -27,10 +41,22 @@ reduce_op = ReduceOp  # an older name
 _state: dict[str, Group] = {}
 
 
-def init_process_group(backend: Any = None, **_: Any) -> None:
-    """The processes that MPI has started, whatever the addresses say; one alone without it.
+def init_process_group(
+    backend: Any = None,
+    init_method: str | None = None,
+    timeout: Any = None,
+    world_size: int = -1,
+    rank: int = -1,
+    store: Any = None,
+    **_: Any,
+) -> None:
+    """The processes that a launcher has started (MPI's, or torchrun's variables), or `world_size` that the script has started itself and
+    that meet at an address (`init_method`, "tcp://HOST:PORT", or MASTER_ADDR and MASTER_PORT); one alone without either.
 
-    A `backend` that names "nccl" sums tensors on GPUs by NCCL where each process has a GPU; all else goes by MPI.
+    A `backend` that names "nccl" sums tensors on GPUs by NCCL where each process has a GPU; all else goes by MPI or TCP.
+
+    Errors: ValueError for a `rank` and a `world_size` that the launcher does not say, and for one without the other; NotImplementedError
+    for a `store` and ``file://``.
 
     >>> import anynet.torch as torch
     >>> torch.distributed.init_process_group("gloo")
@@ -38,11 +64,47 @@ def init_process_group(backend: Any = None, **_: Any) -> None:
     (0, 1)
     >>> torch.distributed.destroy_process_group()
     """
-    _state["group"] = on_device(world(), "cuda") if "nccl" in str(backend) else world()
+    if store is not None or (init_method or "").startswith("file:"):
+        msg = 'torch.distributed: processes meet at an address, "env://" or "tcp://HOST:PORT"; files and stores are not offered'
+        raise NotImplementedError(msg)
+    if (world_size < 0) != (rank < 0):
+        msg = (
+            f"torch.distributed: rank and world_size go together, got rank {rank} and world_size {world_size}"
+        )
+        raise ValueError(msg)
+    if (
+        world_size > 1
+        and launched({k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}) is None
+    ):
+        _meet(rank, world_size, init_method or "env://", timeout)
+    here = world()
+    if world_size >= 0 and (here.rank, here.size) != (rank, world_size):
+        msg = f"torch.distributed: this is process {here.rank} of {here.size}, and the script says {rank} of {world_size}"
+        raise ValueError(msg)
+    _state["group"] = on_device(here, "cuda") if "nccl" in str(backend) else here
+
+
+def _meet(rank: int, size: int, where: str, timeout: Any) -> None:
+    """The processes that the script has started."""
+    protocol, _, place = where.partition("://")
+    if protocol not in ("tcp", "env"):
+        msg = f'torch.distributed: init_method must be "env://" or "tcp://HOST:PORT", got {where!r}'
+        raise ValueError(msg)
+    given = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(size)}
+    if protocol == "tcp":
+        host, _, port = place.rpartition(":")
+        given |= {"MASTER_ADDR": host.strip("[]"), "MASTER_PORT": port}
+    if not given.get("MASTER_ADDR"):
+        msg = 'torch.distributed: where the processes meet is missing; set MASTER_ADDR and MASTER_PORT, or init_method="tcp://HOST:PORT"'
+        raise ValueError(msg)
+    seconds = {} if timeout is None else {"timeout": timeout.total_seconds()}
+    meet(TCPGroup.of_environment(given, **seconds))
 
 
 def destroy_process_group(group: Group | None = None) -> None:
-    """Forget the processes; MPI ends with the program."""
+    """Forget the processes; the connections between them end with the program."""
+    if isinstance(_state.get("group"), TCPGroup):
+        leave()
     _state.clear()
 
 
@@ -64,8 +126,15 @@ def _of(group: Group | None) -> Group:
 
 
 def get_backend(group: Group | None = None) -> str:
-    """ "mpi", or "nccl" where tensors on GPUs are summed by it."""
-    return "nccl" if isinstance(_of(group), NCCLGroup) else "mpi"
+    """ "mpi", "gloo" for TCP connections, as PyTorch has them, or "nccl" where tensors on GPUs are summed by it."""
+    found = _of(group)
+    return (
+        "nccl"
+        if isinstance(found, NCCLGroup)
+        else "mpi"
+        if isinstance(found, (MPIGroup, SingleProcess))
+        else "gloo"
+    )
 
 
 def get_rank(group: Group | None = None) -> int:
@@ -164,7 +233,7 @@ def broadcast_object_list(
 def __getattr__(name: str) -> Any:
     msg = (
         f"torch.distributed.{name} is not offered; there are {', '.join(__all__)}, and torch.nn.parallel.DistributedDataParallel. "
-        "Processes are started by mpiexec"
+        "Processes are started by mpiexec, torchrun or torch.multiprocessing.spawn"
     )
     raise AttributeError(msg)
 

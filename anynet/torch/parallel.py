@@ -55,7 +55,7 @@ def data_parallel(
 
 
 class DistributedDataParallel(_parallel.DistributedDataParallel):
-    """`anynet.nn.parallel.DistributedDataParallel` with PyTorch's arguments; the processes are those that MPI has started.
+    """`anynet.nn.parallel.DistributedDataParallel` with PyTorch's arguments; the processes are those of `torch.distributed`.
 
     NotImplementedError for several `device_ids`.
 

@@ -29,7 +29,7 @@ _CALLS = {
     "torch.save": "writes safetensors, whatever the name; PyTorch does not read it as a .pt file",
     "torch.compile": "compiles calls without gradients; a whole training step is compiled by anynet.compile(step)",
     "torch.from_numpy": TABLE["from_numpy"].differs,
-    "torch.distributed.init_process_group": "processes are started by mpiexec, not by torchrun; addresses are not read",
+    "torch.distributed.init_process_group": "gloo and nccl are one group here, over MPI or TCP; a store and file:// are refused",
     "torch.jit.script": "the function runs as it is written; anynet.compile compiles it",
     "torch.jit.trace": "the function runs as it is written; anynet.compile compiles it",
     "torch.onnx.export": "written by anynet.export.onnx; the version of the operators is its own",

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from anynet.torch.absent import reason
+from anynet.torch.spawning import ProcessContext, spawn
 
 __all__ = ["ao", "compiler", "fx", "jit", "library", "multiprocessing", "onnx", "ops", "profiler"]
 
@@ -50,12 +51,6 @@ def _export(
         args if isinstance(args, tuple) and len(args) != 1 else args[0] if isinstance(args, tuple) else args
     )
     export.onnx(model, given, f, dynamic=bool(dynamic_axes), names=input_names)
-
-
-def _spawn(*_: Any, **__: Any) -> None:
-    """Refused: processes that train together are started by mpiexec."""
-    msg = "torch.multiprocessing.spawn: start the processes with `mpiexec -n 4 python SCRIPT.py`; torch.distributed finds them"
-    raise NotImplementedError(msg)
 
 
 def _refused(path: str, name: str) -> Any:
@@ -104,7 +99,7 @@ ops, library, ao = _path("ops"), _path("library"), _path("ao")
 ao.quantization = _path("ao.quantization")  # type: ignore[attr-defined]
 onnx = _path("onnx", export=_export)
 multiprocessing = _path(
-    "multiprocessing", spawn=_spawn,
+    "multiprocessing", spawn=spawn, ProcessContext=ProcessContext,
     **{n: getattr(_processes, n) for n in ("Process", "Queue", "Pool", "Lock", "Event", "Manager", "cpu_count", "get_context",
                                            "set_start_method", "get_start_method", "current_process")},
 )  # fmt: skip

@@ -11,8 +11,9 @@ __all__ = ["cuda_driver", "local_rank"]
 
 _LOCAL_RANKS: Final = (
     "OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "MV2_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID", "PALS_LOCAL_RANKID",
+    "LOCAL_RANK",
 )  # fmt: skip
-"""Of Open MPI, MPICH and Intel MPI, MVAPICH, srun, Cray's PALS."""
+"""Of Open MPI, MPICH and Intel MPI, MVAPICH, srun, Cray's PALS, torchrun."""
 
 
 def local_rank() -> int:

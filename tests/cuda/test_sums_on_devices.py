@@ -1,4 +1,4 @@
-"""Processes with a GPU each, started by mpiexec: sums by NCCL, on the devices."""
+"""Processes with a GPU each, joined by MPI or TCP: sums by NCCL, on the devices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "distributed"))
 
-from launching import PROGRAMS, command, launch
+from launching import LAUNCHERS, PROGRAMS, command, launch
 
-from anynet.distributed import MPIGroup, NCCLGroup, SingleProcess, on_device
+from anynet.distributed import CommunicatorGroup, NCCLGroup, SingleProcess, on_device
 from anynet.distributed.nccl import _problem
 
 cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+
+
+@pytest.fixture(params=LAUNCHERS)
+def by(request):
+    """What starts the processes."""
+    return request.param
 
 
 def devices(n):
@@ -25,9 +31,9 @@ def devices(n):
     command(n)
 
 
-def test_calls():
+def test_calls(by):
     devices(2)
-    done = launch(2, "calls.py", "cuda")
+    done = launch(2, "calls.py", "cuda", by=by)
     assert done.returncode == 0, done.stderr
     assert "all calls are right" in done.stdout
 
@@ -48,19 +54,19 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 @pytest.mark.parametrize("way", ["one raises", "other call"])
-def test_one_that_fails_stops_all(way):
+def test_one_that_fails_stops_all(way, by):
     """The others wait on their devices, and are ended."""
     devices(2)
-    done = launch(2, "on_devices.py", way)
+    done = launch(2, "on_devices.py", way, by=by)
     assert done.returncode != 0
     assert "a mistake in process 1" in done.stderr
 
 
 @pytest.mark.parametrize("way", ["hangs", "hangs unread", "stops"])
-def test_one_that_does_not_come_is_named(way):
+def test_one_that_does_not_come_is_named(way, by):
     """The host of process 0 waits within NCCL, or for a number; a thread of it sees that, and of process 1 says what it does."""
     devices(2)
-    done = launch(2, "on_devices.py", way)
+    done = launch(2, "on_devices.py", way, by=by)
     assert done.returncode != 0
     assert done.stdout.count("first sum: [2.0, 2.0, 2.0]") == 2
     what = "does not answer" if way == "stops" else "has made 2 calls, and is at line "
@@ -120,6 +126,6 @@ def test_where_there_is_no_nccl():
 def test_one_process_alone_stays_as_it_is():
     alone = SingleProcess()
     assert on_device(alone, "cuda") is alone
-    with pytest.raises(TypeError, match="base must be an MPIGroup, got SingleProcess"):
+    with pytest.raises(TypeError, match="base must be a CommunicatorGroup, got SingleProcess"):
         NCCLGroup(alone)
-    assert issubclass(MPIGroup, type(alone).__base__)
+    assert issubclass(CommunicatorGroup, type(alone).__base__)

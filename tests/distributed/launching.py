@@ -1,9 +1,10 @@
-"""Programs of several processes in tests: `launch(4, "training_in_processes.py", …)`."""
+"""Programs of several processes in tests: `launch(4, "training_in_processes.py", …)`, by mpiexec or with torchrun's variables."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from optional_libraries import needs
 
-__all__ = ["PROGRAMS", "command", "launch"]
+__all__ = ["LAUNCHERS", "PROGRAMS", "command", "launch", "run_with_variables", "variables_of"]
+
+LAUNCHERS = ("mpiexec", "variables")
 
 PROGRAMS = Path(__file__).parent / "programs"
 _ANY = {  # Open MPI refuses root and more processes than cores unless it is told
@@ -35,14 +38,45 @@ def launch(
     processes: int,
     program: str,
     *arguments: object,
+    by: str = "mpiexec",
     alone: bool = False,
     variables: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program of the folder `programs` in so many processes; `alone`: in one, without mpiexec."""
+    """Run a program of the folder `programs` in so many processes; `by`: one of LAUNCHERS; `alone`: in one, without a launcher."""
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join([str(root), str(root / "backends"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    own = [sys.executable, str(PROGRAMS / program), *map(str, arguments)]
+    env = {**os.environ, **_ANY, "PYTHONPATH": path, **(variables or {})}
+    if by == "variables" and not alone:
+        return run_with_variables(processes, own, env)
     return subprocess.run(
-        [*([] if alone else command(processes)), sys.executable, str(PROGRAMS / program), *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, **_ANY, "PYTHONPATH": path, **(variables or {})},
+        [*([] if alone else command(processes)), *own], capture_output=True, text=True, timeout=300, check=False, env=env,
     )  # fmt: skip
+
+
+def variables_of(processes: int) -> list[dict[str, str]]:
+    """What torchrun would set for each of so many processes of this host."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    common = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    return [{**common, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(processes)]
+
+
+def run_with_variables(
+    processes: int, program: list[str], env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in so many processes, which find each other by an address; all their outputs, and an exit status that is not 0."""
+    started = [
+        subprocess.Popen(
+            program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**env, **own}
+        )
+        for own in variables_of(processes)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    status = next((p.returncode for p in started if p.returncode), 0)
+    out, errors = ("".join(parts) for parts in zip(*outputs, strict=True))
+    return subprocess.CompletedProcess(program, status, out, errors)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import command, launch
+from launching import LAUNCHERS, command, launch, run_with_variables
 
 import anynet as an
 from anynet.optim.zero import divide
@@ -16,8 +16,9 @@ from anynet.optim.zero import divide
 
 @pytest.mark.parametrize("what", ["zero", "loop", "masks"])
 @pytest.mark.parametrize("processes", [2, 4])
-def test_in_processes(what, processes):
-    done = launch(processes, "sharded.py", what, "-")
+@pytest.mark.parametrize("by", LAUNCHERS)
+def test_in_processes(what, processes, by):
+    done = launch(processes, "sharded.py", what, "-", by=by)
     assert done.returncode == 0, done.stderr
     assert {"zero": "divided as whole", "loop": "the loop is right", "masks": "masks are right"}[
         what
@@ -58,29 +59,26 @@ def test_mnist_in_processes(tmp_path, anynet_data):
             )
 
 
-def test_the_command_line_in_processes(tmp_path):
+@pytest.mark.parametrize("by", LAUNCHERS)
+def test_the_command_line_in_processes(tmp_path, by, monkeypatch):
+    def run(*arguments):
+        own = [sys.executable, "-m", "anynet", *arguments]
+        if by == "variables":
+            return run_with_variables(2, own, dict(os.environ))
+        return subprocess.run([*command(2), *own], capture_output=True, text=True, timeout=300, check=False)
+
+    monkeypatch.chdir(tmp_path)
     table = tmp_path / "line.csv"
     table.write_text("x,y\n" + "".join(f"{i},{3 * i + 1}\n" for i in range(60)))
-    start = [*command(2), sys.executable, "-m", "anynet"]
-    done = subprocess.run(
-        [*start, "train", str(table), "target=y", "epochs=2", "run_dir=run"], cwd=tmp_path, capture_output=True, text=True,
-        timeout=300, check=False,
-    )  # fmt: skip
+    done = run("train", str(table), "target=y", "epochs=2", "run_dir=run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 1/2") == 1
     assert done.stdout.count("run folder") == 1
-    done = subprocess.run(
-        [*start, "resume", "run", "epochs=3"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run("resume", "run", "epochs=3")
     assert done.returncode == 0, done.stderr
-    run = an.runs.open(Path(tmp_path) / "run")
-    assert run.status == "done"
-    assert len(run.history) == 3
+    found = an.runs.open(tmp_path / "run")
+    assert found.status == "done"
+    assert len(found.history) == 3
 
 
 def test_sizes_are_divided():

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from launching import launch
+from launching import LAUNCHERS, launch
 
 import anynet as an
 from anynet import distributed
 from anynet.distributed import DistributedError, Group, Pending, SingleProcess, launched
 
 
+@pytest.fixture(params=LAUNCHERS)
+def by(request):
+    """What starts the processes."""
+    return request.param
+
+
 @pytest.mark.parametrize("processes", [2, 4])
-def test_calls(processes):
-    done = launch(processes, "calls.py")
+def test_calls(processes, by):
+    done = launch(processes, "calls.py", by=by)
     assert done.returncode == 0, done.stderr
     assert "all calls are right" in done.stdout
 
@@ -24,8 +30,8 @@ def test_one_process_alone():
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_names_of_pytorch(processes):
-    done = launch(processes, "torch_names.py", alone=processes == 1)
+def test_names_of_pytorch(processes, by):
+    done = launch(processes, "torch_names.py", by=by, alone=processes == 1)
     assert done.returncode == 0, done.stderr
     assert "all names are right" in done.stdout
 
@@ -50,17 +56,16 @@ def test_launchers():
     assert launched({"SLURM_STEP_NUM_TASKS": "8"}) == (8, "srun")
     assert launched({"SLURM_NTASKS": "8"}) is None  # a batch script is one process
     assert launched({"RANK": "0", "WORLD_SIZE": "1"}) is None
-    with pytest.raises(DistributedError, match="mpiexec -n 4 python"):
-        launched({"RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"})
+    given = {"RANK": "0", "WORLD_SIZE": "4"}
+    assert launched({**given, "MASTER_ADDR": "localhost"}) == (4, "torchrun")
+    assert launched({**given, "MASTER_ADDR": "localhost", "PMI_SIZE": "4"}) == (
+        4,
+        "mpiexec (MPICH, Intel MPI)",
+    )
+    with pytest.raises(DistributedError, match="MASTER_ADDR, the host of process 0, is missing"):
+        launched(given)
     with pytest.raises(DistributedError, match="PMI_SIZE must be a number of processes, got 'many'"):
         launched({"PMI_SIZE": "many"})
-
-
-def test_torchrun_is_refused(monkeypatch):
-    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(DistributedError, match="torchrun"):
-        an.fit(an.nn.Linear(1, 1), (np.ones((4, 1)), np.ones((4, 1))), loss="mse", progress=False)
 
 
 def test_a_missing_extra_is_named(monkeypatch):
@@ -149,50 +154,50 @@ def test_options_of_a_reducer():
         distributed.GradientReducer([], SingleProcess(), chunk=0)
 
 
-def test_one_that_raises_stops_all():
-    done = launch(2, "failing.py", "one raises", "-")
+def test_one_that_raises_stops_all(by):
+    done = launch(2, "failing.py", "one raises", "-", by=by)
     assert done.returncode != 0
     assert "ValueError: sample 33 cannot be read" in done.stderr
     assert "has failed: ValueError: sample 33 cannot be read" in done.stderr  # what the other process says
 
 
-def test_one_that_ends_stops_all():
-    done = launch(2, "failing.py", "one ends", "-")
+def test_one_that_ends_stops_all(by):
+    done = launch(2, "failing.py", "one ends", "-", by=by)
     assert done.returncode != 0
     assert "process 1 of 2 has ended its program" in done.stderr
 
 
-def test_an_error_outside_of_fit_stops_all():
-    done = launch(2, "failing.py", "own loop", "-")
+def test_an_error_outside_of_fit_stops_all(by):
+    done = launch(2, "failing.py", "own loop", "-", by=by)
     assert done.returncode != 0
     assert "process 1 of 2 has failed: RuntimeError: a mistake in the script" in done.stderr
 
 
-def test_errors_that_all_have_leave_them_together():
-    done = launch(2, "failing.py", "all refuse", "-")
+def test_errors_that_all_have_leave_them_together(by):
+    done = launch(2, "failing.py", "all refuse", "-", by=by)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("said:") == 4
     assert done.stdout.count("refused:") == 2
     assert done.stdout.count("trained: 1") == 2
 
 
-def test_one_that_stops_stops_all():
-    done = launch(2, "failing.py", "stop", "-")
+def test_one_that_stops_stops_all(by):
+    done = launch(2, "failing.py", "stop", "-", by=by)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("stopped: enough") == 2
 
 
-def test_parameters_that_part_are_an_error():
-    done = launch(2, "failing.py", "other parameters", "-")
+def test_parameters_that_part_are_an_error(by):
+    done = launch(2, "failing.py", "other parameters", "-", by=by)
     assert done.returncode != 0
     assert "the parameters of process 1 are not those of process 0" in done.stderr
 
 
-def test_one_that_is_killed_loses_nothing(tmp_path):
-    done = launch(2, "failing.py", "one is killed", tmp_path)
+def test_one_that_is_killed_loses_nothing(tmp_path, by):
+    done = launch(2, "failing.py", "one is killed", tmp_path, by=by)
     assert done.returncode != 0
     assert (tmp_path / "run" / "last.safetensors").exists()
     (tmp_path / "again").touch()
-    done = launch(4, "failing.py", "one is killed", tmp_path)
+    done = launch(4, "failing.py", "one is killed", tmp_path, by=by)
     assert done.returncode == 0, done.stderr
     assert len(an.runs.open(tmp_path / "run").history) == 2

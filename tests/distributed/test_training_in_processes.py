@@ -6,7 +6,7 @@ import ast
 
 import numpy as np
 import pytest
-from launching import PROGRAMS, command, launch
+from launching import LAUNCHERS, PROGRAMS, command, launch
 
 import anynet as an
 
@@ -17,16 +17,17 @@ def _cases():
     return [key.value for key in cases.keys]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+@pytest.fixture(scope="module", params=LAUNCHERS)
+def trained(request, tmp_path_factory):
     """The results of the program for one process, two and four."""
-    command(2)  # skips without MPI
+    if request.param == "mpiexec":
+        command(2)  # skips without MPI
     folder = tmp_path_factory.mktemp("trained")
     found = {}
     for processes in (1, 2, 4):
         done = launch(
-            processes, "training_in_processes.py", folder / f"{processes}.npz", "cpu", alone=processes == 1
-        )
+            processes, "training_in_processes.py", folder / f"{processes}.npz", "cpu", by=request.param, alone=processes == 1
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found[processes] = dict(np.load(folder / f"{processes}.npz"))
     return found

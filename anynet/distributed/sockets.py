@@ -1,0 +1,342 @@
+"""Processes that TCP connections join, each to each: what of mpi4py's communicators `CommunicatorGroup` asks for, without MPI.
+
+Every collective is one or two exchanges of a message with each other process. A sum is added up in the order of the processes, so its bits
+are the same in all of them and for every size. The collectives of a communicator are done one after the other by a thread of its own;
+another one for each connection takes in what comes, so that nobody who sends waits for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import os
+import pickle
+import queue
+import socket
+import struct
+import sys
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any, Final
+
+from anynet_backends import registry
+
+__all__ = ["FRAME", "NAMES", "Communicator", "Mesh", "read"]
+
+FRAME: Final = struct.Struct("!IQ")
+"""What precedes a message: the number of the communicator, and how many bytes come."""
+ABORT: Final = 2**32 - 1  # in the place of a communicator
+SMALL: Final = 1 << 16
+"""Bytes of an array up to which each process sends all of it to each other; above, each adds up a part of it and sends that."""
+LAST: Final = 5.0
+"""Seconds that messages have at the end of the program."""
+
+
+class _Status:
+    source = -1
+
+    def Get_source(self) -> int:  # noqa: N802 MPI's name
+        return self.source
+
+
+def _ufunc(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = getattr(registry.get_backend("numpy").native, name)
+    return found
+
+
+NAMES: Final = SimpleNamespace(
+    SUM="add", MAX="maximum", MIN="minimum", IN_PLACE="in place", BYTE="bytes", ANY_SOURCE=-1, THREAD_MULTIPLE=3,
+    Query_thread=lambda: 3, Is_finalized=lambda: False, Status=_Status, pickle=pickle,
+)  # fmt: skip
+"""The names of `mpi4py.MPI` that go with a `Communicator`."""
+
+
+def _bytes(buffer: Any) -> memoryview:
+    """The bytes of a buffer: a contiguous array of any type, or one of Python's."""
+    if hasattr(buffer, "dtype"):
+        return memoryview(buffer.reshape(-1).view("u1"))
+    view = memoryview(buffer)
+    return view.cast("B") if view.nbytes else memoryview(bytearray())
+
+
+class Request:
+    """A call that has begun."""
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """The call is done, or has failed."""
+        self._error = error
+        self._done.set()
+
+    def Test(self) -> bool:  # noqa: N802 MPI's name
+        """Whether it is done; raises its error."""
+        if not self._done.is_set():
+            return False
+        if self._error is not None:
+            raise self._error
+        return True
+
+
+def read(connection: socket.socket, size: int) -> memoryview:
+    """So many bytes of a connection. Errors: ConnectionError where it ends before."""
+    found = rest = memoryview(registry.get_backend("numpy").native.empty(size, "u1"))  # not filled with zeros
+    while len(rest):
+        got = connection.recv_into(rest, len(rest), socket.MSG_WAITALL)
+        if not got:
+            raise ConnectionError("its connection has closed")
+        rest = rest[got:]
+    return found
+
+
+class _Peer:
+    """The connection to another process, and the threads that take in what it says and send what must not keep the program waiting."""
+
+    def __init__(self, mesh: Mesh, rank: int, connection: socket.socket) -> None:
+        self.mesh, self.rank, self.connection = mesh, rank, connection
+        self.sending = threading.Lock()
+        self.gone = ""
+        self.later: queue.SimpleQueue[tuple[int, bytes, Request] | None] = queue.SimpleQueue()
+        names = ("anynet-receiver", "anynet-sender")
+        self.threads = [threading.Thread(target=f, name=f"{name}-{rank}", daemon=True)
+                        for f, name in zip((self._receive, self._send), names, strict=True)]  # fmt: skip
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, communicator: int, message: Any) -> None:
+        """Send a message, a contiguous buffer."""
+        view = _bytes(message)
+        try:
+            with self.sending:
+                self.connection.sendall(FRAME.pack(communicator, len(view)))
+                self.connection.sendall(view)
+        except OSError as error:
+            raise ConnectionError(self.mesh.lost(self.rank, str(error))) from error
+
+    def _send(self) -> None:
+        while (message := self.later.get()) is not None:
+            communicator, content, request = message
+            with contextlib.suppress(ConnectionError):  # whoever waits for this process hears it
+                self.send(communicator, content)
+            request.finish()
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                communicator, size = FRAME.unpack(read(self.connection, FRAME.size))
+                if communicator == ABORT:
+                    sys.stdout.flush()
+                    os._exit(size)
+                self.mesh.take_in(communicator, self.rank, read(self.connection, size))
+        except OSError as error:
+            self.mesh.lost(self.rank, str(error))
+
+
+class Mesh:
+    """This process and its connections to all the others, by rank."""
+
+    def __init__(self, rank: int, connections: dict[int, socket.socket]) -> None:
+        self.rank, self.size = rank, len(connections) + 1
+        self.communicators = 0
+        self._come: defaultdict[tuple[int, int], deque[memoryview]] = defaultdict(deque)
+        self._changed = threading.Condition()
+        self.peers: dict[int, _Peer] = {}
+        for other, connection in connections.items():
+            connection.settimeout(None)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self.peers[other] = _Peer(self, other, connection)
+        atexit.register(self.close)
+
+    def others(self) -> list[int]:
+        """The other processes; each begins with the one after it, so that not all send to the same."""
+        return [(self.rank + i) % self.size for i in range(1, self.size)]
+
+    def take_in(self, communicator: int, source: int, message: memoryview) -> None:
+        """A message has come."""
+        with self._changed:
+            self._come[communicator, source].append(message)
+            self._changed.notify_all()
+
+    def lost(self, rank: int, why: str) -> str:
+        """A connection has ended. What came before can still be received. The sentence that says so."""
+        said = f"process {rank} of {self.size} is gone: {why}"
+        with self._changed:
+            if rank in self.peers:
+                self.peers[rank].gone = self.peers[rank].gone or said
+            self._changed.notify_all()
+        return said
+
+    def come(self, communicator: int, source: int) -> bool:
+        """Whether a message is there."""
+        return bool(self._come.get((communicator, source)))
+
+    def receive(self, communicator: int, source: int) -> memoryview:
+        """The next message of a process. Errors: ConnectionError where it is gone."""
+        with self._changed:
+            come = self._come[communicator, source]
+            while not come:
+                if self.peers[source].gone:
+                    raise ConnectionError(self.peers[source].gone)
+                self._changed.wait()
+            return come.popleft()
+
+    def close(self) -> None:
+        """At the end of the program: what was to be sent later is sent, and the others see the end of the connections."""
+        for peer in self.peers.values():
+            peer.later.put(None)
+        for peer in self.peers.values():
+            peer.threads[1].join(LAST)
+            with contextlib.suppress(OSError):
+                peer.connection.shutdown(socket.SHUT_WR)
+
+
+class Communicator:
+    """A sequence of calls that all processes make in the same order, beside those of other communicators."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.number = mesh.communicators  # the same in all, which make the same ones
+        mesh.communicators += 1
+        self._calls: queue.SimpleQueue[tuple[Callable[[], object], Request]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    # ----- as mpi4py's -----
+
+    def Get_rank(self) -> int:  # noqa: N802
+        return self.mesh.rank
+
+    def Get_size(self) -> int:  # noqa: N802
+        return self.mesh.size
+
+    def Dup(self) -> Communicator:  # noqa: N802
+        return Communicator(self.mesh)
+
+    def Abort(self, code: int) -> None:  # noqa: N802
+        """End all processes."""
+        for peer in self.mesh.peers.values():
+            with contextlib.suppress(OSError):
+                peer.connection.settimeout(LAST)  # one that is stopped does not keep the others
+                peer.connection.sendall(FRAME.pack(ABORT, code))
+        sys.stdout.flush()
+        os._exit(code)
+
+    def isend(self, value: Any, to: int) -> Request:
+        """Begin to send an object."""
+        request = Request()
+        self.mesh.peers[to].later.put((self.number, pickle.dumps(value), request))
+        return request
+
+    def Iprobe(self, source: int = -1, status: _Status | None = None) -> bool:  # noqa: N802
+        """Whether an object has come."""
+        for rank in self.mesh.peers if source < 0 else [source]:
+            if self.mesh.come(self.number, rank):
+                if status is not None:
+                    status.source = rank
+                return True
+        return False
+
+    def recv(self, source: int) -> Any:
+        """The next object of a process."""
+        return pickle.loads(self.mesh.receive(self.number, source))  # noqa: S301 of a process of the same training
+
+    def Iallreduce(self, _in_place: Any, array: Any, op: str = NAMES.SUM) -> Request:  # noqa: N802
+        return self._begin(lambda: self._all_reduce(array, _ufunc(op)))
+
+    def Ireduce_scatter_block(self, array: Any, own: Any, op: str = NAMES.SUM) -> Request:  # noqa: N802
+        parts = array.reshape(self.mesh.size, -1)
+        return self._begin(lambda: self._reduce(list(parts), own.reshape(-1), _ufunc(op)))
+
+    def Ibcast(self, array: Any, root: int = 0) -> Request:  # noqa: N802
+        return self._begin(lambda: self._broadcast(array, root))
+
+    def Iallgather(self, own: Any, found: Any) -> Request:  # noqa: N802
+        """An equal part of a buffer from each."""
+        n = len(_bytes(own))
+        return self.Iallgatherv(
+            [own], [found, ([n] * self.mesh.size, [n * r for r in range(self.mesh.size)])]
+        )
+
+    def Iallgatherv(self, own: Any, found: Any) -> Request:  # noqa: N802
+        """Parts of a buffer from each: [buffer, …] of this one, [buffer, (lengths, starts), …] of all."""
+        whole, (_, starts) = _bytes(found[0]), found[1]
+
+        def gather() -> None:
+            parts = self._exchange(dict.fromkeys(self.mesh.others(), own[0]))
+            for rank, part in {**parts, self.mesh.rank: _bytes(own[0])}.items():
+                whole[starts[rank] : starts[rank] + len(part)] = part
+
+        return self._begin(gather)
+
+    def Ibarrier(self) -> Request:  # noqa: N802
+        return self._begin(lambda: self._exchange(dict.fromkeys(self.mesh.others(), b"")))
+
+    # ----- how -----
+
+    def _begin(self, call: Callable[[], object]) -> Request:
+        request = Request()
+        self._calls.put((call, request))
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._work, name=f"anynet-calls-{self.number}", daemon=True
+            )
+            self._thread.start()
+        return request
+
+    def _work(self) -> None:
+        while True:
+            call, request = self._calls.get()
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001 it is raised where it is waited for
+                request.finish(error)
+            else:
+                request.finish()
+
+    def _exchange(
+        self, messages: dict[int, Any], sources: Iterable[int] | None = None
+    ) -> dict[int, memoryview]:
+        """Send a message to each of some processes, and receive one of each (by default of the same)."""
+        for rank, message in messages.items():
+            self.mesh.peers[rank].send(self.number, message)
+        return {
+            rank: self.mesh.receive(self.number, rank) for rank in (messages if sources is None else sources)
+        }
+
+    def _reduce(self, parts: list[Any], out: Any, ufunc: Callable[..., Any]) -> None:
+        """This process's part of a sum."""
+        np, own = registry.get_backend("numpy").native, self.mesh.rank
+        come = self._exchange({rank: parts[rank] for rank in self.mesh.others()})
+        all_of_it = [
+            parts[own] if r == own else np.frombuffer(come[r], parts[own].dtype)
+            for r in range(self.mesh.size)
+        ]
+        total = all_of_it[0].copy()
+        for part in all_of_it[1:]:
+            ufunc(total, part, out=total)
+        out[...] = total
+
+    def _all_reduce(self, array: Any, ufunc: Callable[..., Any]) -> None:
+        size = self.mesh.size
+        if size == 1:
+            return
+        flat = array.reshape(-1)  # contiguous: a view
+        if flat.nbytes <= SMALL or size == 2:
+            self._reduce([flat] * size, flat, ufunc)
+            return
+        cuts = [len(flat) * r // size for r in range(size + 1)]
+        parts = [flat[a:b] for a, b in itertools.pairwise(cuts)]
+        self._reduce(parts, own := parts[self.mesh.rank], ufunc)
+        for rank, part in self._exchange(dict.fromkeys(self.mesh.others(), own)).items():
+            _bytes(parts[rank])[:] = part
+
+    def _broadcast(self, array: Any, root: int) -> None:
+        if self.mesh.rank == root:
+            self._exchange(dict.fromkeys(self.mesh.others(), array), ())
+        else:
+            _bytes(array)[:] = self.mesh.receive(self.number, root)
