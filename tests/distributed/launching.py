@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -66,17 +69,30 @@ def run_with_variables(
     processes: int, program: list[str], env: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Run a program in so many processes, which find each other by an address; all their outputs, and an exit status that is not 0."""
-    started = [
-        subprocess.Popen(
-            program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**env, **own}
-        )
-        for own in variables_of(processes)
-    ]
-    try:
-        outputs = [process.communicate(timeout=300) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    status = next((p.returncode for p in started if p.returncode), 0)
-    out, errors = ("".join(parts) for parts in zip(*outputs, strict=True))
-    return subprocess.CompletedProcess(program, status, out, errors)
+    with contextlib.ExitStack() as files:
+        outputs = [
+            [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)] for _ in range(processes)
+        ]
+        started = [
+            subprocess.Popen(program, stdout=out, stderr=errors, env={**env, **own})
+            for own, (out, errors) in zip(variables_of(processes), outputs, strict=True)
+        ]
+        until = time.monotonic() + 300
+        try:
+            while any(p.poll() is None for p in started):
+                if any(p.poll() for p in started):  # torchrun ends the others, too
+                    until = min(until, time.monotonic() + 15)
+                if time.monotonic() > until:
+                    break
+                time.sleep(0.02)
+        finally:
+            status = next((code for p in started if (code := p.poll())), 0)
+            for process in started:
+                process.kill()
+                process.wait()
+        texts = []
+        for kind in range(2):
+            for pair in outputs:
+                pair[kind].seek(0)
+            texts.append("".join(pair[kind].read() for pair in outputs))
+    return subprocess.CompletedProcess(program, status or max(p.returncode != 0 for p in started), *texts)
