@@ -8,6 +8,7 @@ program, the sums that are on their way during a backward pass, and the notices 
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +74,7 @@ class CommunicatorGroup(Group):
         self._news = _News()
         self._told: BaseException | None = None
         self._broken: str | None = None
+        self._process = os.getpid()
         if self.size > 1:
             atexit.register(self._leave)
             _tell_of_uncaught_errors(self)
@@ -217,7 +219,7 @@ class CommunicatorGroup(Group):
         Where all of them fail in the same place (the loss is no number, an option is refused), they can go on together. Else every
         later call raises `DistributedError`, and the processes are ended when their programs have ended.
         """
-        if self.size == 1 or self._told is error:
+        if self.size == 1 or self._told is error or os.getpid() != self._process:  # a forked process is none of the group
             return
         self._told = error
         own = self._tell(f"{type(error).__name__}: {error}"[:2000])
@@ -244,7 +246,7 @@ class CommunicatorGroup(Group):
 
     def _leave(self) -> None:
         """At the end of the program: tell the others, and end those that would wait."""
-        if self.mpi.Is_finalized():
+        if self.mpi.Is_finalized() or os.getpid() != self._process:
             return
         self._tell(self._broken or "")
         if self._broken is None:

@@ -17,12 +17,14 @@ import socket
 import struct
 import sys
 import threading
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any, Final
 
 from anynet_backends import registry
+from anynet_backends.concurrency import after_fork
 
 __all__ = ["FRAME", "NAMES", "Communicator", "Mesh", "read"]
 
@@ -130,11 +132,36 @@ class _Peer:
             while True:
                 communicator, size = FRAME.unpack(read(self.connection, FRAME.size))
                 if communicator == ABORT:
-                    sys.stdout.flush()
-                    os._exit(size)
+                    _exit(size)
                 self.mesh.take_in(communicator, self.rank, read(self.connection, size))
         except OSError as error:
             self.mesh.lost(self.rank, str(error))
+        except BaseException as error:  # noqa: BLE001 whoever waits for a message is told: no memory for it, say
+            self.mesh.lost(self.rank, f"what it said could not be taken in, {type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(socket.SHUT_RDWR)  # it would wait for ever to send the rest
+
+
+def _exit(code: int) -> None:
+    """End this process, whatever state its standard output is in."""
+    try:
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """A forked process is none of the group: while it held the connections, nobody would see that its parent has ended."""
+    for mesh in _meshes:
+        for peer in mesh.peers.values():
+            peer.connection.close()
+            peer.gone = "a forked process is none of its parent's group"
+
+
+after_fork(_forked)
 
 
 class Mesh:
@@ -151,6 +178,8 @@ class Mesh:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self.peers[other] = _Peer(self, other, connection)
+        self._process = os.getpid()
+        _meshes.add(self)
         atexit.register(self.close)
 
     def others(self) -> list[int]:
@@ -188,6 +217,8 @@ class Mesh:
 
     def close(self) -> None:
         """At the end of the program: what was to be sent later is sent, and the others see the end of the connections."""
+        if os.getpid() != self._process:
+            return
         for peer in self.peers.values():
             peer.later.put(None)
         for peer in self.peers.values():
@@ -223,8 +254,7 @@ class Communicator:
             with contextlib.suppress(OSError):
                 peer.connection.settimeout(LAST)  # one that is stopped does not keep the others
                 peer.connection.sendall(FRAME.pack(ABORT, code))
-        sys.stdout.flush()
-        os._exit(code)
+        _exit(code)
 
     def isend(self, value: Any, to: int) -> Request:
         """Begin to send an object."""
