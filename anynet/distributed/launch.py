@@ -12,7 +12,7 @@ from anynet.distributed.mpi import MPIGroup
 from anynet.distributed.tcp import TCPGroup
 from anynet_backends.concurrency import ThreadStack, fork_safe_lock
 
-__all__ = ["failing_together", "launched", "leave", "meet", "use", "world"]
+__all__ = ["failing_together", "launched", "leave", "meet", "met", "use", "world"]
 
 _MPI: Final = {
     "PMI_SIZE": "mpiexec (MPICH, Intel MPI)",
@@ -107,6 +107,13 @@ def world() -> Group:
             raise DistributedError(msg)
         _found.append((os.getpid(), group))
         return group
+
+
+def met() -> Group | None:
+    """The group of this process where it has one already; nobody is waited for."""
+    if _chosen and _chosen.own:
+        return _chosen.own[-1]
+    return _found[0][1] if _found and _found[0][0] == os.getpid() else None
 
 
 def meet(group: Group) -> Group:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from anynet.torch.absent import reason
-from anynet.torch.spawning import ProcessContext, spawn
+from anynet.torch.spawning import ProcessContext, ProcessException, ProcessExitedException, ProcessRaisedException, spawn
 
 __all__ = ["ao", "compiler", "fx", "jit", "library", "multiprocessing", "onnx", "ops", "profiler"]
 
@@ -99,7 +99,8 @@ ops, library, ao = _path("ops"), _path("library"), _path("ao")
 ao.quantization = _path("ao.quantization")  # type: ignore[attr-defined]
 onnx = _path("onnx", export=_export)
 multiprocessing = _path(
-    "multiprocessing", spawn=spawn, ProcessContext=ProcessContext,
+    "multiprocessing", spawn=spawn, ProcessContext=ProcessContext, SpawnContext=ProcessContext, ProcessException=ProcessException,
+    ProcessExitedException=ProcessExitedException, ProcessRaisedException=ProcessRaisedException,
     **{n: getattr(_processes, n) for n in ("Process", "Queue", "Pool", "Lock", "Event", "Manager", "cpu_count", "get_context",
                                            "set_start_method", "get_start_method", "current_process")},
 )  # fmt: skip

@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Any
 
-from anynet.distributed import world
+from anynet.distributed.launch import met
 
-__all__ = ["ProcessContext", "spawn"]
+__all__ = ["ProcessContext", "ProcessException", "ProcessExitedException", "ProcessRaisedException", "spawn"]
+
+
+class ProcessException(RuntimeError):
+    """One of the processes has failed: `error_index`, which, and `error_pid`, its number in the operating system."""
+
+    def __init__(self, msg: str, error_index: int, error_pid: int | None) -> None:
+        super().__init__(msg)
+        self.msg, self.error_index, self.error_pid = msg, error_index, error_pid
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.msg, self.error_index, self.error_pid)
+
+
+class ProcessRaisedException(ProcessException):
+    """It has raised an exception, whose traceback is in the message."""
+
+
+class ProcessExitedException(ProcessException):
+    """It has ended with an exit status, or by a signal."""
+
+    def __init__(
+        self, msg: str, error_index: int, error_pid: int | None, exit_code: int, signal_name: str | None = None
+    ) -> None:
+        super().__init__(msg, error_index, error_pid)
+        self.exit_code, self.signal_name = exit_code, signal_name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.msg, self.error_index, self.error_pid, self.exit_code, self.signal_name)
 
 
 def _run(fn: Callable[..., Any], i: int, args: tuple[Any, ...], errors: Any) -> None:
     """One of the processes."""
     try:
         fn(i, *args)
-    except BaseException as error:
+    except Exception as error:  # not SystemExit, of which the exit status tells
         errors.put((i, traceback.format_exc()))
-        world().fail(error)  # nobody waits for this process
+        group = met()  # not `world`, which would first wait for the others to come
+        if group is not None:
+            group.fail(error)  # nobody waits for this process
         raise
 
 
@@ -29,6 +60,7 @@ class ProcessContext:
 
     def __init__(self, processes: list[Any], errors: Any) -> None:
         self.processes, self.error_queue = processes, errors
+        self._raised: list[tuple[int, str]] = []
 
     def pids(self) -> list[int | None]:
         """Their numbers in the operating system."""
@@ -37,7 +69,7 @@ class ProcessContext:
     def join(self, timeout: float | None = None, grace_period: float | None = None) -> bool:
         """Wait for at most `timeout` seconds. Whether all have ended.
 
-        Errors: RuntimeError where one has failed, with its traceback; the others have `grace_period` seconds (5) to end by themselves.
+        Errors: `ProcessRaisedException` with the traceback, or `ProcessExitedException`, where one has failed; both are RuntimeErrors. The others have `grace_period` seconds (5) to end by themselves.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while (running := [p for p in self.processes if p.is_alive()]) and not any(
@@ -46,21 +78,36 @@ class ProcessContext:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return False
-            wait([p.sentinel for p in running], left)
+            self._hear([p.sentinel for p in running], left)
         failed = next((i for i, p in enumerate(self.processes) if p.exitcode), None)
         if failed is None:
             return True
-        why = f"ended with exit status {self.processes[failed].exitcode}"
-        if not self.error_queue.empty():
-            failed, text = self.error_queue.get()
-            why = f"raised\n\n{text}"
         last = time.monotonic() + (5.0 if grace_period is None else grace_period)
-        for p in self.processes:
-            p.join(max(0.0, last - time.monotonic()))
+        while (running := [p for p in self.processes if p.is_alive()]) and time.monotonic() < last:
+            self._hear([p.sentinel for p in running], last - time.monotonic())
+        self._hear([], 0.0)
+        for p in running:
             p.terminate()
+        for p in running:
+            p.join(5.0)
+            p.kill()  # one that is stopped, or has a handler of its own
             p.join()
-        msg = f"torch.multiprocessing.spawn: process {failed} {why}"
-        raise RuntimeError(msg)
+        if self._raised:
+            failed, text = self._raised[0]
+            msg = f"torch.multiprocessing.spawn: process {failed} raised\n\n{text}"
+            raise ProcessRaisedException(msg, failed, self.processes[failed].pid)
+        code = self.processes[failed].exitcode
+        name = signal.Signals(-code).name if code < 0 and -code in list(signal.Signals) else None
+        msg = f"torch.multiprocessing.spawn: process {failed} " + (f"was ended by {name}" if name else f"ended with exit status {code}")
+        raise ProcessExitedException(msg, failed, self.processes[failed].pid, code, name)
+
+    def _hear(self, sentinels: list[int], seconds: float | None) -> None:
+        """Wait until a process has ended or has said an error, which is taken in: a long one does not fit into a pipe that nobody reads."""
+        errors = self.error_queue
+        if errors._reader in wait([*sentinels, errors._reader], seconds):
+            self._raised.append(errors.get())
+            while not errors.empty():
+                self._raised.append(errors.get())
 
 
 def spawn(
