@@ -153,7 +153,7 @@ class Generators:
     def __enter__(self) -> None:
         import random  # here, and not above: it imports a dozen modules, and few programs need it
 
-        torch = sys.modules.get("torch")
+        torch = _torch()
         self.outside = (
             random.getstate(), _legacy().get_bit_generator(), None if torch is None else torch.get_rng_state(),
         )  # fmt: skip
@@ -170,7 +170,7 @@ class Generators:
     def __exit__(self, *_: object) -> None:
         import random  # start-up time: as above
 
-        torch = sys.modules.get("torch")
+        torch = _torch()
         used = _legacy().get_bit_generator()
         if not self.once:  # a copy of a state takes as long as a dozen draws
             self.python, self.numpy = random.getstate(), used
@@ -194,15 +194,21 @@ def reseed(seed: int) -> None:
 
     random.seed(seed)
     _legacy().seed(seed & 0xFFFFFFFF)
-    torch = sys.modules.get("torch")
+    torch = _torch()
     if torch is not None and torch.cuda.is_initialized():
         torch.manual_seed(seed)
     elif torch is not None:  # the same on the CPU, and a hundred times as quick
         torch.default_generator.manual_seed(seed)
 
 
+def _torch() -> Any:
+    """PyTorch, if it is loaded; `anynet.torch.install` puts another module at its name."""
+    torch = sys.modules.get("torch")
+    return torch if getattr(torch, "__name__", "") == "torch" else None
+
+
 def one_thread() -> None:
     """Let PyTorch, if it is loaded, compute on this thread alone: OpenMP's other threads do not exist in a forked process."""
-    torch = sys.modules.get("torch")
+    torch = _torch()
     if torch is not None:
         torch.set_num_threads(1)
