@@ -18,6 +18,7 @@ import struct
 import sys
 import threading
 import weakref
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -28,8 +29,8 @@ from anynet_backends.concurrency import after_fork
 
 __all__ = ["FRAME", "NAMES", "Communicator", "Mesh", "read"]
 
-FRAME: Final = struct.Struct("!IQ")
-"""What precedes a message: the number of the communicator, and how many bytes come."""
+FRAME: Final = struct.Struct("!IIQ")
+"""What precedes a message: the number of the communicator, what call it is of (`_mark`), and how many bytes come."""
 ABORT: Final = 2**32 - 1  # in the place of a communicator
 SMALL: Final = 1 << 16
 """Bytes of an array up to which each process sends all of it to each other; above, each adds up a part of it and sends that."""
@@ -62,6 +63,11 @@ def _bytes(buffer: Any) -> memoryview:
         return memoryview(buffer.reshape(-1).view("u1"))
     view = memoryview(buffer)
     return view.cast("B") if view.nbytes else memoryview(bytearray())
+
+
+def _mark(*what: Any) -> int:
+    """A number for a call and its sizes. Processes in different calls would else take bytes for what they are not."""
+    return zlib.crc32(repr(what).encode())
 
 
 class Request:
@@ -110,12 +116,12 @@ class _Peer:
         for thread in self.threads:
             thread.start()
 
-    def send(self, communicator: int, message: Any) -> None:
+    def send(self, communicator: int, message: Any, mark: int = 0) -> None:
         """Send a message, a contiguous buffer."""
         view = _bytes(message)
         try:
             with self.sending:
-                self.connection.sendall(FRAME.pack(communicator, len(view)))
+                self.connection.sendall(FRAME.pack(communicator, mark, len(view)))
                 self.connection.sendall(view)
         except OSError as error:
             raise ConnectionError(self.mesh.lost(self.rank, str(error))) from error
@@ -130,10 +136,10 @@ class _Peer:
     def _receive(self) -> None:
         try:
             while True:
-                communicator, size = FRAME.unpack(read(self.connection, FRAME.size))
+                communicator, mark, size = FRAME.unpack(read(self.connection, FRAME.size))
                 if communicator == ABORT:
                     _exit(size)
-                self.mesh.take_in(communicator, self.rank, read(self.connection, size))
+                self.mesh.take_in(communicator, self.rank, mark, read(self.connection, size))
         except OSError as error:
             self.mesh.lost(self.rank, str(error))
         except BaseException as error:  # noqa: BLE001 whoever waits for a message is told: no memory for it, say
@@ -170,7 +176,7 @@ class Mesh:
     def __init__(self, rank: int, connections: dict[int, socket.socket]) -> None:
         self.rank, self.size = rank, len(connections) + 1
         self.communicators = 0
-        self._come: defaultdict[tuple[int, int], deque[memoryview]] = defaultdict(deque)
+        self._come: defaultdict[tuple[int, int], deque[tuple[int, memoryview]]] = defaultdict(deque)
         self._changed = threading.Condition()
         self.peers: dict[int, _Peer] = {}
         for other, connection in connections.items():
@@ -186,10 +192,10 @@ class Mesh:
         """The other processes; each begins with the one after it, so that not all send to the same."""
         return [(self.rank + i) % self.size for i in range(1, self.size)]
 
-    def take_in(self, communicator: int, source: int, message: memoryview) -> None:
+    def take_in(self, communicator: int, source: int, mark: int, message: memoryview) -> None:
         """A message has come."""
         with self._changed:
-            self._come[communicator, source].append(message)
+            self._come[communicator, source].append((mark, message))
             self._changed.notify_all()
 
     def lost(self, rank: int, why: str) -> str:
@@ -205,15 +211,19 @@ class Mesh:
         """Whether a message is there."""
         return bool(self._come.get((communicator, source)))
 
-    def receive(self, communicator: int, source: int) -> memoryview:
-        """The next message of a process. Errors: ConnectionError where it is gone."""
+    def receive(self, communicator: int, source: int, mark: int = 0) -> memoryview:
+        """The next message of a process. Errors: ConnectionError where it is gone, or is in another call."""
         with self._changed:
             come = self._come[communicator, source]
             while not come:
                 if self.peers[source].gone:
                     raise ConnectionError(self.peers[source].gone)
                 self._changed.wait()
-            return come.popleft()
+            said, message = come.popleft()
+        if said != mark:
+            msg = f"process {source} of {self.size} is in another call than this one, or its array has another size or type"
+            raise ConnectionError(msg)
+        return message
 
     def close(self) -> None:
         """At the end of the program: what was to be sent later is sent, and the others see the end of the connections."""
@@ -253,7 +263,7 @@ class Communicator:
         for peer in self.mesh.peers.values():
             with contextlib.suppress(OSError):
                 peer.connection.settimeout(LAST)  # one that is stopped does not keep the others
-                peer.connection.sendall(FRAME.pack(ABORT, code))
+                peer.connection.sendall(FRAME.pack(ABORT, 0, code))
         _exit(code)
 
     def isend(self, value: Any, to: int) -> Request:
@@ -280,7 +290,8 @@ class Communicator:
 
     def Ireduce_scatter_block(self, array: Any, own: Any, op: str = NAMES.SUM) -> Request:  # noqa: N802
         parts = array.reshape(self.mesh.size, -1)
-        return self._begin(lambda: self._reduce(list(parts), own.reshape(-1), _ufunc(op)))
+        mark = _mark("reduce_scatter", op, array.dtype.str, parts.shape)
+        return self._begin(lambda: self._reduce(list(parts), own.reshape(-1), _ufunc(op), mark))
 
     def Ibcast(self, array: Any, root: int = 0) -> Request:  # noqa: N802
         return self._begin(lambda: self._broadcast(array, root))
@@ -297,14 +308,14 @@ class Communicator:
         whole, (_, starts) = _bytes(found[0]), found[1]
 
         def gather() -> None:
-            parts = self._exchange(dict.fromkeys(self.mesh.others(), own[0]))
+            parts = self._exchange(dict.fromkeys(self.mesh.others(), own[0]), _mark("gather"))
             for rank, part in {**parts, self.mesh.rank: _bytes(own[0])}.items():
                 whole[starts[rank] : starts[rank] + len(part)] = part
 
         return self._begin(gather)
 
     def Ibarrier(self) -> Request:  # noqa: N802
-        return self._begin(lambda: self._exchange(dict.fromkeys(self.mesh.others(), b"")))
+        return self._begin(lambda: self._exchange(dict.fromkeys(self.mesh.others(), b""), _mark("barrier")))
 
     # ----- how -----
 
@@ -329,19 +340,19 @@ class Communicator:
                 request.finish()
 
     def _exchange(
-        self, messages: dict[int, Any], sources: Iterable[int] | None = None
+        self, messages: dict[int, Any], mark: int, sources: Iterable[int] | None = None
     ) -> dict[int, memoryview]:
         """Send a message to each of some processes, and receive one of each (by default of the same)."""
         for rank, message in messages.items():
-            self.mesh.peers[rank].send(self.number, message)
+            self.mesh.peers[rank].send(self.number, message, mark)
         return {
-            rank: self.mesh.receive(self.number, rank) for rank in (messages if sources is None else sources)
+            rank: self.mesh.receive(self.number, rank, mark) for rank in (messages if sources is None else sources)
         }
 
-    def _reduce(self, parts: list[Any], out: Any, ufunc: Callable[..., Any]) -> None:
+    def _reduce(self, parts: list[Any], out: Any, ufunc: Callable[..., Any], mark: int) -> None:
         """This process's part of a sum."""
         np, own = registry.get_backend("numpy").native, self.mesh.rank
-        come = self._exchange({rank: parts[rank] for rank in self.mesh.others()})
+        come = self._exchange({rank: parts[rank] for rank in self.mesh.others()}, mark)
         all_of_it = [
             parts[own] if r == own else np.frombuffer(come[r], parts[own].dtype)
             for r in range(self.mesh.size)
@@ -356,17 +367,19 @@ class Communicator:
         if size == 1:
             return
         flat = array.reshape(-1)  # contiguous: a view
+        mark = _mark("all_reduce", ufunc.__name__, flat.dtype.str, flat.shape)
         if flat.nbytes <= SMALL or size == 2:
-            self._reduce([flat] * size, flat, ufunc)
+            self._reduce([flat] * size, flat, ufunc, mark)
             return
         cuts = [len(flat) * r // size for r in range(size + 1)]
         parts = [flat[a:b] for a, b in itertools.pairwise(cuts)]
-        self._reduce(parts, own := parts[self.mesh.rank], ufunc)
-        for rank, part in self._exchange(dict.fromkeys(self.mesh.others(), own)).items():
+        self._reduce(parts, own := parts[self.mesh.rank], ufunc, mark)
+        for rank, part in self._exchange(dict.fromkeys(self.mesh.others(), own), mark).items():
             _bytes(parts[rank])[:] = part
 
     def _broadcast(self, array: Any, root: int) -> None:
+        mark = _mark("broadcast", array.dtype.str, array.shape, root)
         if self.mesh.rank == root:
-            self._exchange(dict.fromkeys(self.mesh.others(), array), ())
+            self._exchange(dict.fromkeys(self.mesh.others(), array), mark, ())
         else:
-            _bytes(array)[:] = self.mesh.receive(self.number, root)
+            _bytes(array)[:] = self.mesh.receive(self.number, root, mark)
