@@ -15,6 +15,7 @@ import os
 import secrets
 import socket
 import struct
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -110,6 +111,25 @@ def _number(given: Mapping[str, str], name: str, default: str = "") -> int:
     return int(text)
 
 
+class _LostError(Exception):
+    """The other end of a connection has closed it, or says nothing."""
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    """Whether the other end has closed a connection on which it has nothing to say yet."""
+    connection.setblocking(False)
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class _Meeting:
     """How the connections of one process are made: `until` is when it gives up, after `limit` seconds."""
 
@@ -146,28 +166,64 @@ class _Meeting:
         return max(0.01, self.until - time.monotonic())
 
     def _be_first(self) -> None:
+        places: dict[int, Any] = {}
+        missing = list(range(1, self.size))
         with _listen(*self.address) as server:
-            places = self._accept(server, list(range(1, self.size)))
-        for connection in self.found.values():
-            _write(connection, {"places": places})
+            while missing:
+                places |= self._accept(server, missing)
+                missing = [rank for rank, connection in self.found.items() if _is_gone(connection)]  # their launcher may restart them
+                for rank in missing:
+                    self.found.pop(rank).close()
+        for rank, connection in self.found.items():
+            connection.settimeout(_HELLO)
+            try:
+                _write(connection, {"places": places})
+            except OSError as error:
+                self._give_up(f"process {rank} of {self.size} has gone while the processes found each other: {error}")
 
     def _join(self) -> None:
-        first = self._reach(*self.address)
-        with contextlib.closing(
-            socket.create_server((first.getsockname()[0], 0), family=first.family)
-        ) as server:
-            self.found[0] = self._introduce(first, "process 0", server.getsockname()[:2])
-            told = self._wait(self.found[0])
-            for other in range(1, self.rank):
-                host, port = told["places"][str(other)]
-                self.found[other] = self._introduce(self._reach(host, port), f"process {other}", None)
-            self._accept(server, list(range(self.rank + 1, self.size)))
+        while True:
+            first = self._reach()
+            near = first.getsockname()[0]
+            # another host cannot reach a loopback address, which this host may have for its own name
+            everywhere = _is_loopback(near) and not _is_loopback(self.address[0])
+            with contextlib.closing(socket.create_server(("" if everywhere else near, 0), family=first.family)) as server:
+                try:
+                    self.found[0] = self._introduce(first, "process 0", (near, server.getsockname()[1]))
+                except _LostError as error:  # it, or this process, was stopped for a while
+                    if time.monotonic() >= self.until:
+                        raise DistributedError(str(error)) from error
+                    time.sleep(0.05)
+                    continue
+                self._pair(self._wait(self.found[0])["places"], server)
+                return
 
-    def _reach(self, host: str, port: int) -> socket.socket:
-        """A connection, as soon as somebody listens."""
+    def _pair(self, places: dict[str, Any], server: socket.socket) -> None:
+        """Connect to the processes before this one, which listen already, and take the connections of those after it."""
+        where = self.found[0].getpeername()[0]
+        for other in range(1, self.rank):
+            host, port = places[str(other)]
+            if _is_loopback(host):  # of the host of process 0, which this one may know by another address
+                host = where
+            try:
+                connection = socket.create_connection((host, port), timeout=self._left())
+                self.found[other] = self._introduce(connection, f"process {other}", None)
+            except (OSError, _LostError) as error:
+                msg = f"process {self.rank} of {self.size} cannot reach process {other}, which listened at {host}:{port}: {error}"
+                raise DistributedError(msg) from error
+        self._accept(server, list(range(self.rank + 1, self.size)))
+
+    def _reach(self) -> socket.socket:
+        """A connection to process 0, as soon as it listens."""
+        host, port = self.address
         while True:
             try:
-                return socket.create_connection((host, port), timeout=min(_HELLO, self._left()))
+                connection = socket.create_connection((host, port), timeout=min(_HELLO, self._left()))
+                if connection.getsockname() != connection.getpeername():
+                    return connection
+                connection.close()  # the system has given it the port itself, at which process 0 could then not listen
+                msg = "nobody listens there"
+                raise ConnectionRefusedError(msg)
             except OSError as error:
                 if time.monotonic() >= self.until:
                     msg = (
@@ -190,9 +246,9 @@ class _Meeting:
         return told
 
     def _introduce(self, connection: socket.socket, whom: str, place: Any) -> socket.socket:
-        """Say who this is, and prove it."""
+        """Say who this is, and prove it. Errors: `_LostError` where it may be tried again."""
         connection.settimeout(_HELLO + self._left())
-        said = json.dumps({"rank": self.rank, "size": self.size, "place": place}).encode()
+        said = json.dumps({"rank": self.rank, "size": self.size, "place": place, "order": sys.byteorder}).encode()
         try:
             if bytes(read(connection, len(MAGIC))) != MAGIC:
                 msg = "it is no process of anynet"
@@ -200,13 +256,12 @@ class _Meeting:
             theirs, own = bytes(read(connection, 32)), secrets.token_bytes(32)
             connection.sendall(own + self._proof(b"I", theirs, own, said) + _LENGTH.pack(len(said)) + said)
             if not hmac.compare_digest(bytes(read(connection, 32)), self._proof(b"you", theirs, own, said)):
-                msg = "it has another key"
+                msg = "it has another key; have all the same ANYNET_GROUP_KEY?"
                 raise _RefusedError(msg)
         except (OSError, _RefusedError) as error:
             connection.close()
-            why = f"{error}; have all the same ANYNET_GROUP_KEY?" if isinstance(error, OSError) else error
-            msg = f"process {self.rank} of {self.size} was not taken by {whom} at {self.address[0]}:{self.address[1]}: {why}"
-            raise DistributedError(msg) from error
+            msg = f"process {self.rank} of {self.size} was not taken by {whom} at {self.address[0]}:{self.address[1]}: {error}"
+            raise (_LostError if isinstance(error, OSError) else DistributedError)(msg) from error
         return connection
 
     def _proof(self, side: bytes, theirs: bytes, own: bytes, said: bytes) -> bytes:
@@ -224,10 +279,17 @@ class _Meeting:
             raise _RefusedError(msg)
         said = bytes(read(connection, length))
         if not hmac.compare_digest(proof, self._proof(b"I", nonce, theirs, said)):
+            with contextlib.suppress(OSError):
+                connection.sendall(bytes(32))  # no proof: it sees why
             msg = "a connection with another key"
             raise _RefusedError(msg)
         connection.sendall(self._proof(b"you", nonce, theirs, said))
-        found: dict[str, Any] = json.loads(said)
+        try:
+            found: dict[str, Any] = json.loads(said)
+            _ = found["rank"] + found["size"], found["place"], found["order"]
+        except (ValueError, TypeError, KeyError) as error:
+            msg = "a process of another version of anynet"
+            raise _RefusedError(msg) from error
         return found
 
     def _accept(self, server: socket.socket, missing: list[int]) -> dict[int, Any]:
@@ -252,6 +314,12 @@ class _Meeting:
                 )
                 continue
             rank, size = who["rank"], who["size"]
+            if who["order"] != sys.byteorder:
+                self.found[-1] = connection
+                self._give_up(f"the host of process {rank} has another byte order than that of process {self.rank} of {self.size}")
+            if rank in self.found and _is_gone(self.found[rank]):  # its launcher has started it again
+                self.found.pop(rank).close()
+                missing.append(rank)
             if size != self.size or rank not in missing:
                 self.found[-1] = connection
                 what = f"{size} processes" if size != self.size else f"two processes with the number {rank}"
@@ -265,17 +333,24 @@ class _Meeting:
     def _give_up(self, why: str) -> None:
         for connection in self.found.values():
             with contextlib.suppress(OSError):
+                connection.settimeout(1.0)
                 _write(connection, {"error": why})
         raise DistributedError(why)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address of this host; where that is no loopback address, at all of them, since others may know this host
-    by another one."""
+    """A socket that listens at an address of this host; where that is not written as a loopback address, at all of them: others may know this
+    host by another one, and it may itself have a loopback address for its name."""
     try:
-        family, _, _, _, at = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        loopback = at[0] == "::1" or str(at[0]).startswith("127.")
-        return socket.create_server((str(at[0]) if loopback else "", port), family=family)
+        if not _is_loopback(host):
+            if socket.has_dualstack_ipv6():
+                return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            return socket.create_server(("", port))
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for family, _, _, _, at in places[:-1]:
+            with contextlib.suppress(OSError):  # localhost may be ::1 on a host without IPv6
+                return socket.create_server((str(at[0]), port), family=family)
+        return socket.create_server((str(places[-1][4][0]), port), family=places[-1][0])
     except OSError as error:
         msg = f"process 0 cannot listen at {host}:{port}: {error}; another MASTER_PORT may be free"
         raise DistributedError(msg) from error
