@@ -11,6 +11,7 @@ import atexit
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,7 +78,8 @@ class CommunicatorGroup(Group):
         self._process = os.getpid()
         if self.size > 1:
             atexit.register(self._leave)
-            _tell_of_uncaught_errors(self)
+            _groups.add(self)
+            _tell_of_uncaught_errors()
 
     @classmethod
     def _seconds(cls, **limits: Any) -> None:
@@ -244,6 +246,22 @@ class CommunicatorGroup(Group):
                 f"process {rank} of {self.size} has failed: {first.text or 'it has ended its program'}"
             )
 
+    def close(self) -> None:
+        """Leave the others before the end of the program: what becomes of one is nothing to the others from then on.
+
+        Not while an error is on its way, or after one: then the end of the program tells of it.
+        """
+        if self.size == 1 or self._broken is not None or sys.exc_info()[1] is not None:
+            return
+        self._tell("")
+        self._break("this process has left the group")
+        _groups.discard(self)
+        atexit.unregister(self._leave)
+        self._close()
+
+    def _close(self) -> None:
+        """End what the communicators need."""
+
     def _leave(self) -> None:
         """At the end of the program: tell the others, and end those that would wait."""
         if self.mpi.Is_finalized() or os.getpid() != self._process:
@@ -262,12 +280,20 @@ class CommunicatorGroup(Group):
         self._world.Abort(1)
 
 
-def _tell_of_uncaught_errors(group: CommunicatorGroup) -> None:
-    """The error that ends this process is told to the others."""
+_groups: weakref.WeakSet[CommunicatorGroup] = weakref.WeakSet()
+_hooks: list[Any] = []
+
+
+def _tell_of_uncaught_errors() -> None:
+    """The error that ends this process is told to the others of all its groups."""
+    if _hooks:
+        return
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: Any) -> None:
         before(kind, error, trace)
-        group.fail(error)
+        for group in list(_groups):
+            group.fail(error)
 
     sys.excepthook = hook
+    _hooks.append(hook)

@@ -108,7 +108,7 @@ class _Peer:
     def __init__(self, mesh: Mesh, rank: int, connection: socket.socket) -> None:
         self.mesh, self.rank, self.connection = mesh, rank, connection
         self.sending = threading.Lock()
-        self.gone = ""
+        self.gone, self.closed = "", False
         self.later: queue.SimpleQueue[tuple[int, bytes, Request] | None] = queue.SimpleQueue()
         names = ("anynet-receiver", "anynet-sender")
         self.threads = [threading.Thread(target=f, name=f"{name}-{rank}", daemon=True)
@@ -142,6 +142,8 @@ class _Peer:
                 self.mesh.take_in(communicator, self.rank, mark, read(self.connection, size))
         except OSError as error:
             self.mesh.lost(self.rank, str(error))
+            if self.closed:
+                self.connection.close()
         except BaseException as error:  # noqa: BLE001 whoever waits for a message is told: no memory for it, say
             self.mesh.lost(self.rank, f"what it said could not be taken in, {type(error).__name__}: {error}")
             with contextlib.suppress(OSError):
@@ -184,7 +186,7 @@ class Mesh:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self.peers[other] = _Peer(self, other, connection)
-        self._process = os.getpid()
+        self._process, self._closed = os.getpid(), False
         _meshes.add(self)
         atexit.register(self.close)
 
@@ -227,7 +229,7 @@ class Mesh:
 
     def close(self) -> None:
         """At the end of the program: what was to be sent later is sent, and the others see the end of the connections."""
-        if os.getpid() != self._process:
+        if os.getpid() != self._process or self._closed:
             return
         for peer in self.peers.values():
             peer.later.put(None)
@@ -235,6 +237,11 @@ class Mesh:
             peer.threads[1].join(LAST)
             with contextlib.suppress(OSError):
                 peer.connection.shutdown(socket.SHUT_WR)
+            peer.closed = True
+            if peer.gone:
+                peer.connection.close()
+        self._closed = True
+        atexit.unregister(self.close)
 
 
 class Communicator:
@@ -244,8 +251,9 @@ class Communicator:
         self.mesh = mesh
         self.number = mesh.communicators  # the same in all, which make the same ones
         mesh.communicators += 1
-        self._calls: queue.SimpleQueue[tuple[Callable[[], object], Request]] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._calls: queue.SimpleQueue[tuple[Callable[[], object], Request] | None] = queue.SimpleQueue()
+        # here, and not with the first call, which a program may make at its end, where no thread can be started
+        threading.Thread(target=self._work, name=f"anynet-calls-{self.number}", daemon=True).start()
 
     # ----- as mpi4py's -----
 
@@ -322,16 +330,15 @@ class Communicator:
     def _begin(self, call: Callable[[], object]) -> Request:
         request = Request()
         self._calls.put((call, request))
-        if self._thread is None:
-            self._thread = threading.Thread(
-                target=self._work, name=f"anynet-calls-{self.number}", daemon=True
-            )
-            self._thread.start()
         return request
 
+    def close(self) -> None:
+        """No call comes any more."""
+        self._calls.put(None)
+
     def _work(self) -> None:
-        while True:
-            call, request = self._calls.get()
+        while (begun := self._calls.get()) is not None:
+            call, request = begun
             try:
                 call()
             except BaseException as error:  # noqa: BLE001 it is raised where it is waited for

@@ -92,6 +92,12 @@ class TCPGroup(CommunicatorGroup):
         meeting = _Meeting(rank, size, (address, port), key.encode(), time.monotonic() + connect, connect)
         super().__init__(NAMES, Communicator(Mesh(rank, meeting.connections())), timeout=timeout, grace=grace)
 
+    def _close(self) -> None:
+        for comm in (self._world, self._control, *(lane.comm for lane in self._lanes.values())):
+            if comm is not None:
+                comm.close()
+        self._world.mesh.close()
+
     @classmethod
     def of_environment(cls, given: Mapping[str, str] = os.environ, **limits: Any) -> TCPGroup:
         """The group that the variables RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and ANYNET_GROUP_KEY describe; `limits` are `timeout`,

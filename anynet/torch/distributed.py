@@ -102,9 +102,11 @@ def _meet(rank: int, size: int, where: str, timeout: Any) -> None:
 
 
 def destroy_process_group(group: Group | None = None) -> None:
-    """Forget the processes; the connections between them end with the program."""
-    if isinstance(_state.get("group"), TCPGroup):
+    """Forget the processes. Connections of TCP are closed, and an error of one is nothing to the others from then on."""
+    own = _state.get("group")
+    if isinstance(own, TCPGroup):  # those of NCCL stay until the end, since their watch speaks by them
         leave()
+        own.close()
     _state.clear()
 
 
