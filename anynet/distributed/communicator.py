@@ -221,7 +221,9 @@ class CommunicatorGroup(Group):
         Where all of them fail in the same place (the loss is no number, an option is refused), they can go on together. Else every
         later call raises `DistributedError`, and the processes are ended when their programs have ended.
         """
-        if self.size == 1 or self._told is error or os.getpid() != self._process:  # a forked process is none of the group
+        if (
+            self.size == 1 or self._told is error or os.getpid() != self._process
+        ):  # a forked process is none of the group
             return
         self._told = error
         own = self._tell(f"{type(error).__name__}: {error}"[:2000])

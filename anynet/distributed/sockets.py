@@ -17,6 +17,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 import weakref
 import zlib
 from collections import defaultdict, deque
@@ -34,6 +35,8 @@ FRAME: Final = struct.Struct("!IIQ")
 ABORT: Final = 2**32 - 1  # in the place of a communicator
 SMALL: Final = 1 << 16
 """Bytes of an array up to which each process sends all of it to each other; above, each adds up a part of it and sends that."""
+AHEAD: Final = 1 << 28
+"""Bytes of messages that may have come before this process asks for them; more of them wait in the processes that send them."""
 LAST: Final = 5.0
 """Seconds that messages have at the end of the program."""
 
@@ -139,6 +142,7 @@ class _Peer:
                 communicator, mark, size = FRAME.unpack(read(self.connection, FRAME.size))
                 if communicator == ABORT:
                     _exit(size)
+                self.mesh.make_room(size)
                 self.mesh.take_in(communicator, self.rank, mark, read(self.connection, size))
         except OSError as error:
             self.mesh.lost(self.rank, str(error))
@@ -178,15 +182,18 @@ class Mesh:
     def __init__(self, rank: int, connections: dict[int, socket.socket]) -> None:
         self.rank, self.size = rank, len(connections) + 1
         self.communicators = 0
+        self._process, self._closed = os.getpid(), False
         self._come: defaultdict[tuple[int, int], deque[tuple[int, memoryview]]] = defaultdict(deque)
         self._changed = threading.Condition()
+        self._held = 0  # bytes that have come
+        self._waiting = 0  # threads that wait for a message
+        self._asked = 0.0  # when it was last asked whether one has come
         self.peers: dict[int, _Peer] = {}
         for other, connection in connections.items():
             connection.settimeout(None)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self.peers[other] = _Peer(self, other, connection)
-        self._process, self._closed = os.getpid(), False
         _meshes.add(self)
         atexit.register(self.close)
 
@@ -198,7 +205,21 @@ class Mesh:
         """A message has come."""
         with self._changed:
             self._come[communicator, source].append((mark, message))
+            self._held += len(message)
             self._changed.notify_all()
+
+    def make_room(self, size: int) -> None:
+        """Return when a message may come: there is room, or somebody here waits. What is waited for may be behind it, or in the hands of
+        another process that waits for the one that sends it."""
+        with self._changed:
+            while (
+                self._held
+                and self._held + size > AHEAD
+                and not self._waiting
+                and not self._closed
+                and time.monotonic() - self._asked > 1.0
+            ):
+                self._changed.wait(0.1)
 
     def lost(self, rank: int, why: str) -> str:
         """A connection has ended. What came before can still be received. The sentence that says so."""
@@ -211,6 +232,7 @@ class Mesh:
 
     def come(self, communicator: int, source: int) -> bool:
         """Whether a message is there."""
+        self._asked = time.monotonic()
         return bool(self._come.get((communicator, source)))
 
     def receive(self, communicator: int, source: int, mark: int = 0) -> memoryview:
@@ -220,8 +242,12 @@ class Mesh:
             while not come:
                 if self.peers[source].gone:
                     raise ConnectionError(self.peers[source].gone)
+                self._waiting += 1
+                self._changed.notify_all()
                 self._changed.wait()
+                self._waiting -= 1
             said, message = come.popleft()
+            self._held -= len(message)
         if said != mark:
             msg = f"process {source} of {self.size} is in another call than this one, or its array has another size or type"
             raise ConnectionError(msg)
@@ -353,7 +379,8 @@ class Communicator:
         for rank, message in messages.items():
             self.mesh.peers[rank].send(self.number, message, mark)
         return {
-            rank: self.mesh.receive(self.number, rank, mark) for rank in (messages if sources is None else sources)
+            rank: self.mesh.receive(self.number, rank, mark)
+            for rank in (messages if sources is None else sources)
         }
 
     def _reduce(self, parts: list[Any], out: Any, ufunc: Callable[..., Any], mark: int) -> None:

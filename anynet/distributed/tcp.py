@@ -177,7 +177,9 @@ class _Meeting:
         with _listen(*self.address) as server:
             while missing:
                 places |= self._accept(server, missing)
-                missing = [rank for rank, connection in self.found.items() if _is_gone(connection)]  # their launcher may restart them
+                missing = [
+                    rank for rank, connection in self.found.items() if _is_gone(connection)
+                ]  # their launcher may restart them
                 for rank in missing:
                     self.found.pop(rank).close()
         for rank, connection in self.found.items():
@@ -185,7 +187,9 @@ class _Meeting:
             try:
                 _write(connection, {"places": places})
             except OSError as error:
-                self._give_up(f"process {rank} of {self.size} has gone while the processes found each other: {error}")
+                self._give_up(
+                    f"process {rank} of {self.size} has gone while the processes found each other: {error}"
+                )
 
     def _join(self) -> None:
         while True:
@@ -193,7 +197,9 @@ class _Meeting:
             near = first.getsockname()[0]
             # another host cannot reach a loopback address, which this host may have for its own name
             everywhere = _is_loopback(near) and not _is_loopback(self.address[0])
-            with contextlib.closing(socket.create_server(("" if everywhere else near, 0), family=first.family)) as server:
+            with contextlib.closing(
+                socket.create_server(("" if everywhere else near, 0), family=first.family)
+            ) as server:
                 try:
                     self.found[0] = self._introduce(first, "process 0", (near, server.getsockname()[1]))
                 except _LostError as error:  # it, or this process, was stopped for a while
@@ -254,7 +260,9 @@ class _Meeting:
     def _introduce(self, connection: socket.socket, whom: str, place: Any) -> socket.socket:
         """Say who this is, and prove it. Errors: `_LostError` where it may be tried again."""
         connection.settimeout(_HELLO + self._left())
-        said = json.dumps({"rank": self.rank, "size": self.size, "place": place, "order": sys.byteorder}).encode()
+        said = json.dumps(
+            {"rank": self.rank, "size": self.size, "place": place, "order": sys.byteorder}
+        ).encode()
         try:
             if bytes(read(connection, len(MAGIC))) != MAGIC:
                 msg = "it is no process of anynet"
@@ -322,7 +330,9 @@ class _Meeting:
             rank, size = who["rank"], who["size"]
             if who["order"] != sys.byteorder:
                 self.found[-1] = connection
-                self._give_up(f"the host of process {rank} has another byte order than that of process {self.rank} of {self.size}")
+                self._give_up(
+                    f"the host of process {rank} has another byte order than that of process {self.rank} of {self.size}"
+                )
             if rank in self.found and _is_gone(self.found[rank]):  # its launcher has started it again
                 self.found.pop(rank).close()
                 missing.append(rank)
@@ -345,8 +355,8 @@ class _Meeting:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address of this host; where that is not written as a loopback address, at all of them: others may know this
-    host by another one, and it may itself have a loopback address for its name."""
+    """A socket that listens at an address of this host; where that is not written as a loopback address, at all of them: others may
+    know this host by another one, and it may itself have a loopback address for its name."""
     try:
         if not _is_loopback(host):
             if socket.has_dualstack_ipv6():

@@ -14,7 +14,13 @@ from types import ModuleType
 from typing import Any
 
 from anynet.torch.absent import reason
-from anynet.torch.spawning import ProcessContext, ProcessException, ProcessExitedException, ProcessRaisedException, spawn
+from anynet.torch.spawning import (
+    ProcessContext,
+    ProcessException,
+    ProcessExitedException,
+    ProcessRaisedException,
+    spawn,
+)
 
 __all__ = ["ao", "compiler", "fx", "jit", "library", "multiprocessing", "onnx", "ops", "profiler"]
 

@@ -34,7 +34,12 @@ class ProcessExitedException(ProcessException):
     """It has ended with an exit status, or by a signal."""
 
     def __init__(
-        self, msg: str, error_index: int, error_pid: int | None, exit_code: int, signal_name: str | None = None
+        self,
+        msg: str,
+        error_index: int,
+        error_pid: int | None,
+        exit_code: int,
+        signal_name: str | None = None,
     ) -> None:
         super().__init__(msg, error_index, error_pid)
         self.exit_code, self.signal_name = exit_code, signal_name
@@ -69,7 +74,8 @@ class ProcessContext:
     def join(self, timeout: float | None = None, grace_period: float | None = None) -> bool:
         """Wait for at most `timeout` seconds. Whether all have ended.
 
-        Errors: `ProcessRaisedException` with the traceback, or `ProcessExitedException`, where one has failed; both are RuntimeErrors. The others have `grace_period` seconds (5) to end by themselves.
+        Errors: `ProcessRaisedException` with the traceback, or `ProcessExitedException`, where one has failed; both are RuntimeErrors. The
+        others have `grace_period` seconds (5) to end by themselves.
         """
         until = None if timeout is None else time.monotonic() + timeout
         while (running := [p for p in self.processes if p.is_alive()]) and not any(
@@ -98,7 +104,9 @@ class ProcessContext:
             raise ProcessRaisedException(msg, failed, self.processes[failed].pid)
         code = self.processes[failed].exitcode
         name = signal.Signals(-code).name if code < 0 and -code in list(signal.Signals) else None
-        msg = f"torch.multiprocessing.spawn: process {failed} " + (f"was ended by {name}" if name else f"ended with exit status {code}")
+        msg = f"torch.multiprocessing.spawn: process {failed} " + (
+            f"was ended by {name}" if name else f"ended with exit status {code}"
+        )
         raise ProcessExitedException(msg, failed, self.processes[failed].pid, code, name)
 
     def _hear(self, sentinels: list[int], seconds: float | None) -> None:
