@@ -12,6 +12,7 @@ import os
 import sys
 import time
 import weakref
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,10 @@ class CommunicatorGroup(Group):
         self._lanes = {name: _Lane(name, comm.Dup()) for name in ("calls", "sums")}
         self._lanes["devices"] = _Lane("devices", None)  # the calls of NCCL, which has its own
         self.on_devices: dict[Any, Group] = {}
-        self._control = comm.Dup()
+        self._control, self._messages = comm.Dup(), comm.Dup()
+        self._kept: defaultdict[tuple[int, int], deque[Any]] = defaultdict(
+            deque
+        )  # messages with tags that were not asked for
         self._news = _News()
         self._told: BaseException | None = None
         self._broken: str | None = None
@@ -96,19 +100,22 @@ class CommunicatorGroup(Group):
 
     def _begin(self, lane: str, what: str, start: Callable[[Any], Any]) -> Pending:
         """Begin a call on a communicator."""
-        if (
-            CAPTURING and CAPTURING.own
-        ):  # a graph would make it without the others' knowledge, and none could give it up
-            msg = f"{what} over processes is no part of a graph; compile what comes before it"
-            raise CaptureError(msg)
-        if self._broken is not None:
-            raise DistributedError(self._broken)
+        self._may(what)
         on = self._lanes[lane]
         on.calls += 1
         number, request = on.calls, start(on.comm)
         return Pending(
             lambda: self._wait(request, on, number, what), lambda: self._is_done(request, on, number, what)
         )
+
+    def _may(self, what: str) -> None:
+        """Refuse calls within a graph, which would make them without the others' knowledge, and none could give them up; and after an
+        error."""
+        if CAPTURING and CAPTURING.own:
+            msg = f"{what} over processes is no part of a graph; compile what comes before it"
+            raise CaptureError(msg)
+        if self._broken is not None:
+            raise DistributedError(self._broken)
 
     def _wait(self, request: Any, lane: _Lane, number: int, what: str) -> None:
         """Return when a call is done. The processor is given away between the questions, the longer the longer it takes."""
@@ -180,6 +187,77 @@ class CommunicatorGroup(Group):
         """End all processes at once, with a message on the standard error stream."""
         print(f"anynet, process {self.rank} of {self.size}: {message}", file=sys.stderr, flush=True)
         self._world.Abort(1)
+
+    def send(self, value: Any, to: int, tag: int = 0) -> Pending:
+        """Begin to send a process a value, any picklable object; what is sent to a process comes there in this order."""
+        self._check_rank("send", to)
+        self._may("send")
+        request = self._messages.isend((tag, value), to)
+        self._news.sent.append(request)  # it may not be forgotten before it is done
+
+        def wait() -> None:
+            self._poll("send", to, lambda: self._has(request.Test))
+
+        return Pending(wait, lambda: self._has(request.Test))
+
+    def receive(self, source: int | None = None, tag: int = 0) -> tuple[int, Any]:
+        """The next value with the tag that a process (by default any) has sent to this one, when it has come, and who has sent it."""
+        if source is not None:
+            self._check_rank("receive", source)
+        self._may("receive")
+        sources = [r for r in range(self.size) if r != self.rank] if source is None else [source]
+        found: list[int] = []
+
+        def come() -> bool:
+            for r in sources:
+                while not self._kept[r, tag] and self._has(lambda r=r: self._messages.Iprobe(source=r)):  # type: ignore[misc]
+                    said, value = self._messages.recv(source=r)
+                    self._kept[r, said].append(value)
+                if self._kept[r, tag]:
+                    found.append(r)
+                    return True
+            return False
+
+        self._poll("receive", source, come)
+        return found[0], self._kept[found[0], tag].popleft()
+
+    def _has(self, test: Callable[[], Any]) -> bool:
+        try:
+            return bool(test())
+        except ConnectionError as error:
+            self._hear()
+            said = next((n.text for ns in self._news.notices.values() for n in ns if n.text), "")
+            self._break(f"another process has failed: {said}" if said else str(error))
+            raise DistributedError(self._broken) from error
+
+    def _poll(self, what: str, other: int | None, done: Callable[[], bool]) -> None:
+        """Return when a message has come or gone."""
+        began, asked = time.monotonic(), 0
+        while not done():
+            asked += 1
+            if asked % 16 == 0:
+                self._hear()
+                left = {r: n[-1].text for r, n in self._news.notices.items() if n and other in (None, r)}
+                if (
+                    left
+                    and (other is not None or len(left) == self.size - 1 or any(left.values()))
+                    and not done()
+                ):
+                    rank, text = max(left.items(), key=lambda item: bool(item[1]))
+                    why = (
+                        f"has failed: {text}" if text else f"has ended its program, while {what} waits for it"
+                    )
+                    self._break(f"process {rank} of {self.size} {why}")
+                    raise DistributedError(self._broken)
+                if left and done():
+                    return
+                if time.monotonic() - began > self.timeout:
+                    whom = "any" if other is None else other
+                    self._break(
+                        f"process {self.rank} of {self.size} has waited {self.timeout:g} s in {what} for process {whom}"
+                    )
+                    raise DistributedError(self._broken)
+            time.sleep(0.0 if asked < 200 else 1e-4 if asked < 2000 else 1e-3)
 
     # ----- failures -----
 

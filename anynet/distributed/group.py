@@ -83,6 +83,14 @@ class Group:
         """The values of all processes, any picklable objects, by rank."""
         raise NotImplementedError
 
+    def send(self, value: Any, to: int, tag: int = 0) -> Pending:
+        """Begin to send a process a value, any picklable object; what is sent to a process comes there in this order."""
+        raise NotImplementedError
+
+    def receive(self, source: int | None = None, tag: int = 0) -> tuple[int, Any]:
+        """The next value with the tag that a process (by default any) has sent to this one, when it has come, and who has sent it."""
+        raise NotImplementedError
+
     def barrier(self) -> None:
         """Return when all processes have come here."""
         raise NotImplementedError
@@ -191,6 +199,16 @@ class SingleProcess(Group):
     def gather(self, value: Any) -> list[Any]:
         """[value]."""
         return [value]
+
+    def send(self, value: Any, to: int, tag: int = 0) -> Pending:
+        """Refused: there is no other process."""
+        msg = "send: there is no other process"
+        raise DistributedError(msg)
+
+    def receive(self, source: int | None = None, tag: int = 0) -> tuple[int, Any]:
+        """Refused: there is no other process."""
+        msg = "receive: there is no other process"
+        raise DistributedError(msg)
 
     def barrier(self) -> None:
         """Nobody is waited for."""

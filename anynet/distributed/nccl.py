@@ -144,6 +144,14 @@ class NCCLGroup(Group):
         """The values of all processes, any picklable objects, by rank."""
         return self.base.gather(value)
 
+    def send(self, value: Any, to: int, tag: int = 0) -> Pending:
+        """As the base does."""
+        return self.base.send(value, to, tag)
+
+    def receive(self, source: int | None = None, tag: int = 0) -> tuple[int, Any]:
+        """As the base does."""
+        return self.base.receive(source, tag)
+
     def barrier(self) -> None:
         """Return when all processes have come here; their devices may still compute."""
         self.base.barrier()

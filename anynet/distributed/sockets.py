@@ -307,7 +307,9 @@ class Communicator:
         return request
 
     def Iprobe(self, source: int = -1, status: _Status | None = None) -> bool:  # noqa: N802
-        """Whether an object has come."""
+        """Whether an object has come. Errors: ConnectionError where none of the process `source` can come any more."""
+        if source >= 0 and self.mesh.peers[source].gone and not self.mesh.come(self.number, source):
+            raise ConnectionError(self.mesh.peers[source].gone)
         for rank in self.mesh.peers if source < 0 else [source]:
             if self.mesh.come(self.number, rank):
                 if status is not None:

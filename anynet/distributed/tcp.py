@@ -93,7 +93,12 @@ class TCPGroup(CommunicatorGroup):
         super().__init__(NAMES, Communicator(Mesh(rank, meeting.connections())), timeout=timeout, grace=grace)
 
     def _close(self) -> None:
-        for comm in (self._world, self._control, *(lane.comm for lane in self._lanes.values())):
+        for comm in (
+            self._world,
+            self._control,
+            self._messages,
+            *(lane.comm for lane in self._lanes.values()),
+        ):
             if comm is not None:
                 comm.close()
         self._world.mesh.close()

@@ -3,6 +3,9 @@ or what sets its variables, or by the script (`torch.multiprocessing.spawn`)."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import operator
 import os
 import sys
 from types import ModuleType
@@ -21,20 +24,23 @@ from anynet.distributed import (
     on_device,
     world,
 )
-from anynet.tensor import no_grad
+from anynet.tensor import Tensor, no_grad, unwrap, wrap
 from anynet.torch.tensor import adopt
+from anynet_backends import backend_of
 
 __all__ = [
-    "ReduceOp", "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "barrier", "broadcast", "broadcast_object_list",
-    "destroy_process_group", "get_backend", "get_rank", "get_world_size", "init_process_group", "is_available", "is_initialized", "reduce",
-    "reduce_scatter_tensor",
+    "P2POp", "ReduceOp", "Work", "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "all_to_all", "barrier",
+    "batch_isend_irecv", "broadcast", "broadcast_object_list", "destroy_process_group", "gather", "gather_object", "get_backend",
+    "get_global_rank", "get_rank", "get_world_size", "init_process_group", "irecv", "is_available", "is_gloo_available", "is_initialized",
+    "is_mpi_available", "is_nccl_available", "is_torchelastic_launched", "isend", "monitored_barrier", "recv", "reduce", "reduce_scatter",
+    "reduce_scatter_tensor", "scatter", "scatter_object_list", "send",
 ]  # fmt: skip
 
 
 class ReduceOp:
     """What becomes of the numbers of all processes."""
 
-    SUM, AVG, MAX, MIN = "sum", "mean", "max", "min"
+    SUM, AVG, MAX, MIN, PRODUCT = "sum", "mean", "max", "min", "product"
 
 
 reduce_op = ReduceOp  # an older name
@@ -155,17 +161,34 @@ def barrier(group: Group | None = None, async_op: bool = False, device_ids: Any 
     return _done(async_op)
 
 
-def _done(async_op: bool) -> Pending | None:
+class Work(Pending):
+    """A call that has begun, as PyTorch names it."""
+
+    def wait(self, timeout: Any = None) -> bool:  # type: ignore[override]
+        """Return when it is done."""
+        super().wait()
+        return True
+
+    def is_completed(self) -> bool:
+        """Whether it is done."""
+        return self.test()
+
+
+def _done(async_op: bool) -> Work | None:
     """What ``async_op=True`` returns: here the work is done by then."""
-    return Pending() if async_op else None
+    return Work() if async_op else None
 
 
 def _write(tensor: Any, value: Any) -> None:
     with no_grad():
-        tensor.copy_(adopt(value))
+        tensor.copy_(
+            adopt(value if isinstance(value, Tensor) else wrap(value))
+        )  # an array is another process's
 
 
 def _reduced(tensor: Any, op: str, group: Group | None) -> Any:
+    if op == "product":
+        return functools.reduce(operator.mul, _of(group).all_gather(tensor.detach()))
     found = _of(group).all_reduce(tensor.detach(), "sum" if op == "mean" else op)
     return found / _of(group).size if op == "mean" else found
 
@@ -218,6 +241,173 @@ def reduce_scatter_tensor(
     found = _of(group).reduce_scatter(input.detach(), "sum" if op == "mean" else op)
     _write(output, found / _of(group).size if op == "mean" else found)
     return _done(async_op)
+
+
+def gather(
+    tensor: Any, gather_list: list[Any] | None = None, dst: int = 0, group: Group | None = None, async_op: bool = False
+) -> Any:  # fmt: skip
+    """The tensors of all processes, by rank, into those of a list of the process `dst`."""
+    found = _of(group).all_gather(tensor.detach())
+    if get_rank(group) == dst:
+        for into, part in zip(gather_list or [], found, strict=True):
+            _write(into, part)
+    return _done(async_op)
+
+
+def scatter(
+    tensor: Any, scatter_list: list[Any] | None = None, src: int = 0, group: Group | None = None, async_op: bool = False
+) -> Any:  # fmt: skip
+    """This process's of the tensors of a list of the process `src`."""
+    here = _of(group)
+    if here.rank == src:
+        parts = scatter_list or []
+        if len(parts) != here.size:
+            msg = f"torch.distributed.scatter: scatter_list must have a tensor for each of {here.size} processes, got {len(parts)}"
+            raise ValueError(msg)
+        for to, part in enumerate(parts):
+            if to != src:
+                here.send(_host(part), to, _COLLECTIVE).wait()
+        _write(tensor, parts[src].detach())
+    else:
+        _write(tensor, here.receive(src, _COLLECTIVE)[1])
+    return _done(async_op)
+
+
+def reduce_scatter(
+    output: Any, input_list: list[Any], op: str = ReduceOp.SUM, group: Group | None = None, async_op: bool = False
+) -> Any:  # fmt: skip
+    """The sum over the processes of this process's of the tensors of a list."""
+    for rank, tensor in enumerate(input_list):
+        found = _reduced(tensor, op, group)
+        if rank == get_rank(group):
+            _write(output, found)
+    return _done(async_op)
+
+
+def all_to_all(
+    output_tensor_list: list[Any], input_tensor_list: list[Any], group: Group | None = None, async_op: bool = False
+) -> Any:  # fmt: skip
+    """Each process's tensor for this one, by rank, into those of a list."""
+    here = _of(group)
+    sent = [here.send(_host(x), to, _COLLECTIVE) for to, x in enumerate(input_tensor_list) if to != here.rank]
+    for source, into in enumerate(output_tensor_list):
+        own = source == here.rank
+        _write(into, input_tensor_list[source].detach() if own else here.receive(source, _COLLECTIVE)[1])
+    for pending in sent:
+        pending.wait()
+    return _done(async_op)
+
+
+_COLLECTIVE = -1  # the tag of messages that are no user's
+
+
+def _host(tensor: Any) -> Any:
+    plain = unwrap(tensor.detach())
+    return backend_of(plain).to_host(plain).copy()  # what is written into it later is another's
+
+
+def isend(
+    tensor: Any,
+    dst: int | None = None,
+    group: Group | None = None,
+    tag: int = 0,
+    group_dst: int | None = None,
+) -> Work:
+    """Begin to send a tensor to the process `dst`."""
+    to = dst if dst is not None else group_dst
+    pending = _of(group).send(_host(tensor), -1 if to is None else to, tag)
+    return Work(pending.wait, pending.test)
+
+
+def send(
+    tensor: Any,
+    dst: int | None = None,
+    group: Group | None = None,
+    tag: int = 0,
+    group_dst: int | None = None,
+) -> None:
+    """The same; its memory is the program's again."""
+    isend(tensor, dst, group, tag, group_dst).wait()
+
+
+def recv(
+    tensor: Any, src: int | None = None, group: Group | None = None, tag: int = 0, group_src: int | None = None
+) -> int:  # fmt: skip
+    """The next tensor that the process `src` (by default any) has sent to this one, into `tensor`; who has sent it."""
+    source, found = _of(group).receive(src if src is not None else group_src, tag)
+    if tuple(found.shape) != tuple(tensor.shape):
+        msg = f"torch.distributed.recv: process {source} has sent shape {tuple(found.shape)}, and the tensor has {tuple(tensor.shape)}"
+        raise ValueError(msg)
+    _write(tensor, found)
+    return source
+
+
+def irecv(
+    tensor: Any, src: int | None = None, group: Group | None = None, tag: int = 0, group_src: int | None = None
+) -> Work:  # fmt: skip
+    """The same when it is waited for; several are to be waited for in the order in which they were begun."""
+    return Work(lambda: recv(tensor, src, group, tag, group_src) and None, lambda: False)
+
+
+class P2POp:
+    """A call of `isend` or `irecv` for `batch_isend_irecv`."""
+
+    def __init__(
+        self, op: Any, tensor: Any, peer: int | None = None, group: Group | None = None, tag: int = 0
+    ) -> None:
+        self.op, self.tensor, self.peer, self.group, self.tag = op, tensor, peer, group, tag
+
+
+def batch_isend_irecv(p2p_op_list: list[P2POp]) -> list[Work]:
+    """Begin several of them."""
+    return [p.op(p.tensor, p.peer, p.group, p.tag) for p in p2p_op_list]
+
+
+def monitored_barrier(group: Group | None = None, timeout: Any = None, wait_all_ranks: bool = False) -> None:
+    """Return when all processes have come here; the error names one that does not."""
+    _of(group).barrier()
+
+
+def gather_object(
+    obj: Any, object_gather_list: list[Any] | None = None, dst: int = 0, group: Group | None = None
+) -> None:
+    """The objects of all processes, by rank, into a list of the process `dst`."""
+    found = _of(group).gather(obj)
+    if get_rank(group) == dst and object_gather_list is not None:
+        object_gather_list[:] = found
+
+
+def scatter_object_list(
+    scatter_object_output_list: list[Any], scatter_object_input_list: list[Any] | None = None, src: int = 0, group: Group | None = None
+) -> None:  # fmt: skip
+    """This process's of the objects of a list of the process `src`, first in a list."""
+    given = list(scatter_object_input_list or []) if get_rank(group) == src else None
+    scatter_object_output_list[0] = _of(group).gather(given)[src][get_rank(group)]
+
+
+def get_global_rank(group: Group | None, group_rank: int) -> int:
+    """The number itself: there is one group."""
+    return group_rank
+
+
+def is_gloo_available() -> bool:
+    """True: TCP connections, under PyTorch's name."""
+    return True
+
+
+def is_mpi_available() -> bool:
+    """Whether mpi4py is installed."""
+    return importlib.util.find_spec("mpi4py") is not None
+
+
+def is_nccl_available() -> bool:
+    """Whether CuPy is installed, which calls it."""
+    return importlib.util.find_spec("cupy") is not None
+
+
+def is_torchelastic_launched() -> bool:
+    """Whether torchrun has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def all_gather_object(object_list: list[Any], obj: Any, group: Group | None = None) -> None:

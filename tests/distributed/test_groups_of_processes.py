@@ -36,12 +36,35 @@ def test_names_of_pytorch(processes, by):
     assert "all names are right" in done.stdout
 
 
+@pytest.mark.parametrize(("way", "processes"), [("own", 2), ("own", 4), ("names", 3)])
+def test_messages(way, processes, by):
+    done = launch(processes, "messages.py", way, by=by)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("messages are right") == processes
+
+
+def test_a_message_of_one_that_has_left_is_not_waited_for(by):
+    done = launch(2, "messages.py", "ends", by=by)
+    assert done.returncode != 0
+    assert "heard: process 1 of 2" in done.stdout
+    done = launch(2, "messages.py", "fails", by=by)
+    assert done.returncode != 0
+    assert "process 1 of 2 has failed: RuntimeError: a mistake of process 1" in done.stderr
+
+
+def test_there_is_no_other_process():
+    for call in (lambda: SingleProcess().send(1, 0), lambda: SingleProcess().receive()):
+        with pytest.raises(DistributedError, match="there is no other process"):
+            call()
+
+
 def test_what_pytorchs_names_refuse():
     dist = an.torch.distributed
     with pytest.raises(ValueError, match="call init_process_group first"):
         dist.get_rank()
     with pytest.raises(
-        AttributeError, match=r"torch\.distributed\.new_group is not offered; there are ReduceOp, all_gather"
+        AttributeError,
+        match=r"torch\.distributed\.new_group is not offered; there are P2POp, ReduceOp, Work, all_gather",
     ):
         dist.new_group  # noqa: B018
     assert dist.get_world_size(SingleProcess()) == 1

@@ -386,8 +386,12 @@ def test_one_that_is_stopped_is_given_up():
 
 def test_what_init_process_group_refuses():
     dist = an.torch.distributed
-    with pytest.raises(ValueError, match="rank and world_size go together, got rank 1 and world_size -1"):
+    with pytest.raises(
+        ValueError, match="rank and world_size go together, and with tcp://, got rank 1 and world_size -1"
+    ):
         dist.init_process_group("gloo", rank=1)
+    with pytest.raises(ValueError, match="and with tcp://, got rank -1 and world_size -1"):
+        dist.init_process_group("gloo", init_method="tcp://localhost:1")
     with pytest.raises(NotImplementedError, match="files and stores are not offered"):
         dist.init_process_group("gloo", init_method="file:///tmp/x", rank=0, world_size=2)
     with pytest.raises(ValueError, match='init_method must be "env://" or "tcp://HOST:PORT"'):
@@ -399,6 +403,44 @@ def test_what_init_process_group_refuses():
     assert not dist.is_initialized()
     dist.init_process_group("gloo", rank=0, world_size=1)
     dist.destroy_process_group()
+
+
+def test_processes_in_different_calls_get_an_error():
+    done = launch(2, "messages.py", "calls", by="variables")
+    assert done.returncode != 0
+    assert "is in another call than this one, or its array has another size or type" in done.stderr
+    assert "messages are right" not in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_the_end_of_a_forked_process_is_nothing_to_the_others():
+    done = launch(2, "messages.py", "forks", by="variables")
+    assert "ValueError: the child's" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("messages are right") == 2
+
+
+def test_a_killed_process_is_seen_while_its_children_live():
+    done = started("has a worker", free_port(), 2)
+    assert "fast: True" in done.stdout
+    assert "process 1 of 2 is gone" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("way", ["long", "early", "exits"])
+def test_what_spawned_processes_end_with(way):
+    done = started(way, free_port(), 2)
+    assert "fast: True" in done.stdout, done.stderr
+    if way == "exits":  # sys.exit(0) is no error
+        assert done.stdout.count("worked to its end") == 2
+    else:
+        assert "process 1 raised" in done.stdout
+        assert {"long": "ValueError: xxx", "early": "ImportError: no module"}[way] in done.stdout
+
+
+def test_a_group_that_was_left_is_nothing_to_the_others():
+    done = launch(2, "started.py", "leaves", by="variables")
+    assert "OSError: disk full" in done.stderr
+    assert "process 0 has saved" in done.stdout
 
 
 def test_torchrun():

@@ -1,5 +1,6 @@
 """Processes that a PyTorch script starts itself: `started.py WAY`."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -10,6 +11,8 @@ import anynet.torch as torch
 import anynet.torch.distributed as dist
 from anynet.torch import multiprocessing as mp
 from anynet.torch.nn.parallel import DistributedDataParallel as DDP
+
+OTHER = ("early", "long", "has a worker", "exits")
 
 
 def say(line):
@@ -42,7 +45,49 @@ def train(rank, size, way, method):
     assert an.distributed.world().size == 1
 
 
+def work_long():
+    """A worker that its parent's end does not end."""
+    for stream in (1, 2):  # whoever reads them does not wait for it
+        os.close(stream)
+    time.sleep(70)
+    os._exit(0)
+
+
+def other(rank, size, way, method):
+    """Other ends of processes."""
+    if way == "early":
+        os.environ.update(
+            RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="localhost", MASTER_PORT=sys.argv[2]
+        )
+        if rank == 1:
+            raise ImportError("no module")
+        time.sleep(1)
+        return
+    dist.init_process_group("gloo", init_method=method, rank=rank, world_size=size)
+    if way == "long" and rank == 1:
+        raise ValueError("x" * 200_000)
+    if way == "has a worker" and rank == 1:
+        multiprocessing.get_context("fork").Process(target=work_long, daemon=True).start()
+        os.kill(os.getpid(), signal.SIGKILL)
+    dist.barrier()
+    if way == "exits":
+        if rank == 0:
+            time.sleep(2)  # the other one has ended meanwhile
+        say(f"process {rank} worked to its end")
+        sys.exit(0)
+    dist.barrier()
+
+
 def main(way):
+    if way == "leaves":
+        dist.init_process_group("gloo")
+        dist.barrier()
+        dist.destroy_process_group()
+        if os.environ["RANK"] == "1":
+            raise OSError("disk full")
+        time.sleep(2)
+        say("process 0 has saved")
+        return
     if way == "waits too long":
         rank = int(os.environ["RANK"])
         group = an.distributed.TCPGroup.of_environment(timeout=1.0, grace=0.5)
@@ -65,9 +110,11 @@ def main(way):
     size = int(sys.argv[3])
     began = time.monotonic()
     try:
-        mp.spawn(train, args=(size, way, method), nprocs=size)
+        mp.spawn(other if way in OTHER else train, args=(size, way, method), nprocs=size)
     except RuntimeError as error:
-        say(f"spawn: {error}")
+        text = str(error)
+        say(f"spawn: {text[:4000]} … {text[-300:]}")
+    if way not in ("tcp", "env"):
         say(f"fast: {time.monotonic() - began < 60}")
 
 
