@@ -73,10 +73,8 @@ def init_process_group(
     if store is not None or (init_method or "").startswith("file:"):
         msg = 'torch.distributed: processes meet at an address, "env://" or "tcp://HOST:PORT"; files and stores are not offered'
         raise NotImplementedError(msg)
-    if (world_size < 0) != (rank < 0):
-        msg = (
-            f"torch.distributed: rank and world_size go together, got rank {rank} and world_size {world_size}"
-        )
+    if (world_size < 0) != (rank < 0) or ((init_method or "").startswith("tcp:") and world_size < 0):
+        msg = f"torch.distributed: rank and world_size go together, and with tcp://, got rank {rank} and world_size {world_size}"
         raise ValueError(msg)
     if (
         world_size > 1
