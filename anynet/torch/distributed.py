@@ -344,7 +344,11 @@ def irecv(
     tensor: Any, src: int | None = None, group: Group | None = None, tag: int = 0, group_src: int | None = None
 ) -> Work:  # fmt: skip
     """The same when it is waited for; several are to be waited for in the order in which they were begun."""
-    return Work(lambda: recv(tensor, src, group, tag, group_src) and None, lambda: False)
+
+    def come() -> None:
+        recv(tensor, src, group, tag, group_src)
+
+    return Work(come, lambda: False)
 
 
 class P2POp:
