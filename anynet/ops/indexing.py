@@ -15,6 +15,7 @@ from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.dispatch import INTERCEPT
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.autograd.vmap import each, is_batched
+from anynet.ops.elementwise import where
 from anynet.ops.manipulation import broadcast_to, moveaxis, permute_dims, reshape
 from anynet.ops.shapes import axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem
@@ -501,28 +502,50 @@ def _written(x: Tensor, key: Any, value: Any) -> bool:
     return True
 
 
+def in_order(flat: Array) -> tuple[Array, Array, Array]:
+    """The order of some positions, the positions in that order, and of each whether it is the last of those that are equal."""
+    xp = backend_of(flat)
+    order = xp.argsort(flat, stable=True)
+    ranked = xp.take(flat, order, axis=0)
+    last = xp.concat((ranked[1:] != ranked[:-1], xp.ones_like(ranked[:1], dtype=xp.bool)))
+    return order, ranked, last
+
+
+def written(flat: Array, length: int) -> Array:
+    """Which of `length` places some positions name."""
+    xp = backend_of(flat)
+    count = xp.zeros((length,), dtype=xp.int64, device=xp.native_device(xp.device_of(flat)))
+    return xp.index_add(count, flat, xp.ones_like(flat)) > 0
+
+
+def _named_once(flat: Array) -> None:
+    if not bool(backend_of(flat).all(in_order(flat)[2])):
+        msg = "x[indices] = value with an index given twice has no gradient for value; use anynet.index_add to accumulate"
+        raise IndexError(msg)
+
+
 def _set_rows(
     x: Tensor, flat: Array, shape: tuple[int, ...], lead: int, rest: tuple[int, ...], value: Any
 ) -> None:
     """x with `value` in the rows that a list names, of those along its first `lead` axes; of one that it names twice, the last value."""
-    xp = backend_of(x._data)
-    rows = reshape(x, (math.prod(x.shape[:lead]), *rest))
-    if isinstance(value, Tensor) or hasattr(value, "dtype"):
-        value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
-    order = xp.argsort(flat)
-    ranked = xp.take(flat, order, axis=0)
-    once = ranked[1:] != ranked[:-1]
-    if not bool(xp.all(once)):
-        if isinstance(value, Tensor) and value.edge is not None and this_thread.recording:
-            msg = "x[indices] = value with an index given twice has no gradient for value; use anynet.index_add to accumulate"
-            raise IndexError(msg)
-        last = xp.concat((once, xp.ones((1,), dtype=once.dtype, device=xp.native_device(xp.device_of(once)))))
-        order = order[last]
-    counts = xp.zeros((rows.shape[0],), dtype=xp.int64, device=xp.native_device(xp.device_of(x._data)))
-    mask = xp.index_add(counts, flat, xp.ones_like(flat)) > 0
-    if hasattr(value, "dtype"):
-        value = gather_rows(value, index=order)
-    replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
+    xp = backend_of(flat)
+    length = math.prod(x.shape[:lead])
+    rows, mask = reshape(x, (length, *rest)), written(flat, length)
+    if not hasattr(value, "dtype"):
+        replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
+        return
+    if isinstance(value, Tensor) and value.edge is not None and this_thread.recording:
+        xp.check(_named_once, flat)
+    value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
+    order, ranked, last = in_order(flat)
+    if xp.eager or 0 in shape:
+        new = _setitem(rows, gather_rows(value, index=order[last]), key=mask)
+    else:  # of fixed shapes: for each row the number of the last value that comes there
+        number = xp.where(last, order, xp.zeros_like(order))
+        which = xp.index_add(xp.zeros((length,), dtype=order.dtype, device=flat.device), ranked, number)
+        there = wrap(xp.reshape(mask, (length, *(1 for _ in rest))))
+        new = where(there, cast_to(gather_rows(value, index=which), dtype=x._data.dtype), rows)
+    replace(x, reshape(new, x.shape))
 
 
 def _as_value(x: Tensor, value: Any) -> Any:

@@ -15,8 +15,10 @@ from anynet.ops.indexing import (
     flat_positions,
     gather_rows,
     getitem,
+    in_order,
     scatter_rows,
     take,
+    written,
 )
 from anynet.ops.manipulation import moveaxis, reshape
 from anynet.ops.searching import argsort, searchsorted, taken_along_axis
@@ -79,20 +81,20 @@ def scatter(x: ArrayLike, indices: ArrayLike, values: ArrayLike | complex, /, *,
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     index, where = _places("scatter", x, indices, axis)
-    flat = flat_positions(index, where, x.shape)
-    xp = backend_of(flat)
-    order = xp.argsort(flat, stable=True)
-    ranked = xp.take(flat, order, axis=0)
-    last = xp.concat([ranked[1:] != ranked[:-1], xp.ones_like(ranked[:1], dtype=xp.bool)])
-    order, places = order[last], ranked[last]
-    length = math.prod(x.shape)
-    hit = xp.index_add(_counts(length, flat), places, xp.ones_like(places)) > 0
-    mask = xp.reshape(hit, tuple(x.shape))
+    flat, shape = flat_positions(index, where, x.shape), tuple(x.shape)
+    length = math.prod(shape)
     if not hasattr(values, "shape"):
-        return e.where(_like(x, mask), values, x)
-    rows = gather_rows(_part(values, index.shape, "scatter"), index=order)
-    placed = reshape(scatter_rows(rows, index=places, shape=(length,)), tuple(x.shape))
-    return e.where(_like(x, mask), placed, x)
+        mask = written(flat, length)
+        return e.where(_like(x, backend_of(mask).reshape(mask, shape)), values, x)
+    rows = _part(values, index.shape, "scatter")
+    order, ranked, last = in_order(flat)
+    xp = backend_of(
+        last
+    )  # of fixed shapes, so that it can be part of a program: the values that do not stay are zeros in the sum
+    rows = gather_rows(rows, index=order)
+    rows = e.where(_like(rows, last), rows, False if rows.dtype == dtypes.bool else 0)
+    placed = reshape(scatter_rows(rows, index=ranked, shape=(length,)), shape)
+    return e.where(_like(x, xp.reshape(written(flat, length), shape)), placed, x)
 
 
 def scatter_add(x: ArrayLike, indices: ArrayLike, values: ArrayLike, /, *, axis: int) -> Tensor:
