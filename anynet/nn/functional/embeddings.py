@@ -8,6 +8,7 @@ from typing import Any
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to, widened
 from anynet.equations import equation
+from anynet.nn.functional._common import check_values
 from anynet.ops.elementwise import where as where_
 from anynet.ops.embedding import embedding as lookup
 from anynet.ops.indexing import scatter_rows
@@ -80,9 +81,19 @@ def one_hot(tensor: ArrayLike, num_classes: int = -1) -> Tensor:
             msg = "one_hot: num_classes must be given for an empty tensor: it cannot be inferred from no numbers"
             raise ValueError(msg)
         num_classes = int(xp.max(index)) + 1
-    if num_classes < 1 or (not empty and (int(xp.min(index)) < 0 or int(xp.max(index)) >= num_classes)):
-        msg = f"one_hot: each number must be in [0, num_classes − 1], got num_classes={num_classes}"
-        raise ValueError(msg)
+
+    def in_range(found: Array) -> None:
+        here = backend_of(found)
+        if num_classes < 1 or (
+            not empty and (int(here.min(found)) < 0 or int(here.max(found)) >= num_classes)
+        ):
+            msg = f"one_hot: each number must be in [0, num_classes − 1], got num_classes={num_classes}"
+            raise ValueError(msg)
+
+    if empty or num_classes < 1:
+        in_range(index)
+    else:
+        check_values(in_range, index, within=num_classes)
     places = xp.arange(num_classes, dtype=index.dtype, device=index.device)
     return wrap(xp.astype(xp.equal(xp.expand_dims(index, axis=-1), places), xp.int64))
 
