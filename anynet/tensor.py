@@ -173,7 +173,8 @@ class Leaf:
     that a lookup wrote there, where nothing else did; `clean` is whether the others are zero (not known once it was handed out).
     `traced`: a compiled step writes the gradient there. `table`: lookups with ``sparse=True`` use the variable, so its gradients are
     rows (`anynet.sparse_rows`), and an optimizer makes no buffer for it before there is another gradient.
-    `written` is the time of the last in-place write to the variable (see `Tensor.assign_`).
+    `written` is the time of the last in-place write to the variable (see `Tensor.assign_`). `frozen`: the variable is a constant at
+    present (`requires_grad_(False)`), and receives nothing.
     """
 
     __slots__ = (
@@ -181,6 +182,7 @@ class Leaf:
         "buffer",
         "clean",
         "dtype",
+        "frozen",
         "grad",
         "hooks",
         "name",
@@ -204,6 +206,7 @@ class Leaf:
         self.clean = False
         self.traced = False
         self.table = False
+        self.frozen = False
         self.hooks: dict[int, Callable[[Tensor], Tensor | None]] | None = None
         self.name: str | None = None
         self.private = False  # a transform's own, and the transform is done: nobody can ask for its gradient
@@ -281,10 +284,11 @@ class Tensor:
     Tensor([2., 4., 6.])
     """
 
-    __slots__ = ("__weakref__", "_data", "_memory", "edge")
+    __slots__ = ("__weakref__", "_data", "_frozen", "_memory", "edge")
 
     _data: Array  # read and written without a check by this library; users go through `data`
     edge: Any  # None | Leaf | graph.Node | graph.OutputEdge
+    _frozen: Leaf  # of a constant that was a variable: its gradient stays, and is there again when it is a variable again
     _memory: Any  # set by `anynet.torch` alone: which Tensors show parts of which
 
     # a class whose instances make the results of operations its own: see `result_class`
@@ -464,7 +468,9 @@ class Tensor:
             if self.edge is not None and type(self.edge) is not Leaf:
                 msg = "requires_grad can only be switched off on a variable; use x.detach() on a result"
                 raise RuntimeError(msg)
-            self.edge = None
+            if self.edge is not None:
+                self._frozen, self.edge = self.edge, None
+                self._frozen.frozen = True
             module_version.bump()
         elif self.edge is None:
             if not self.dtype.is_floating:
@@ -473,7 +479,10 @@ class Tensor:
                     "convert it: anynet.astype(x, anynet.float32)"
                 )
                 raise TypeError(msg)
-            self.edge = Leaf(self._data)
+            kept = frozen_leaf(self)
+            same = kept is not None and (kept.shape, kept.dtype) == (self._data.shape, self._data.dtype)
+            self.edge = kept if same else Leaf(self._data)
+            self.edge.frozen = False
             if isinstance(self, Parameter):
                 module_version.bump()
         return self
@@ -486,7 +495,7 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that ``backward()`` accumulated here, or None."""
-        edge = self.edge
+        edge = self.edge or frozen_leaf(self)
         if type(edge) is Leaf:
             edge.clean = False  # who has it may write into it
             if CAPTURING and CAPTURING.own:
@@ -496,7 +505,7 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        edge = self.edge
+        edge = self.edge or frozen_leaf(self)
         if type(edge) is not Leaf:
             msg = "only a variable (a leaf with requires_grad) has a gradient to set"
             raise RuntimeError(msg)
@@ -816,6 +825,11 @@ def _unpickled(
         x.edge = Leaf(x._data)
         x.edge.table = table
     return x
+
+
+def frozen_leaf(x: Tensor) -> Leaf | None:
+    """Where the gradient of a constant is that was a variable (`requires_grad_(False)`)."""
+    return getattr(x, "_frozen", None) if x.edge is None else None
 
 
 def unwrap(x: Any) -> Any:

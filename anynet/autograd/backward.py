@@ -468,6 +468,8 @@ def _accumulate_all(
 def accumulate(leaf: Leaf, g: Any, create_graph: bool, copies: Copies | None = None) -> None:
     """Add a gradient to a leaf; the first one goes straight into the flat buffer where there is one: now, or as one of the `copies`
     that are then made together."""
+    if leaf.frozen:
+        return
     if type(g) is Rows:
         if g.sparse and not g.xp.eager:
             late_import("anynet.autograd.jit.host_callback").rows_in_a_program(leaf, g)

@@ -329,7 +329,7 @@ class Module:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or, with ``set_to_none=False``, set them to zero)."""
         for p in self.parameters():
-            if p.edge is not None and p.grad is not None:
+            if p.grad is not None:
                 zero = p.grad.none if isinstance(p.grad, SparseRows) else lambda p=p: zeros_like(p.grad)
                 p.grad = None if set_to_none else zero()
 

@@ -30,7 +30,7 @@ from anynet.optim.fused_update import apply, update_in_place, update_rows
 from anynet.optim.groups import Kind, ParamGroup, Params, ParamsLike, Rules, listed, members, plain, waiting
 from anynet.optim.state_dict import read_entry, read_groups, read_options
 from anynet.sparse_rows import SparseRows, numbers_of
-from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, wrap
+from anynet.tensor import Leaf, Parameter, Tensor, enable_grad, frozen_leaf, wrap
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.jit.errors import CompileError, user_line
 from anynet_backends.jit.tracer import CAPTURING, COMPILING
@@ -546,7 +546,7 @@ class Optimizer:
         capturing = CAPTURING.own if CAPTURING and not compiling else None
         for group in self.param_groups:
             for p in group["params"]:
-                leaf = p.edge
+                leaf = p.edge or frozen_leaf(p)
                 if leaf is not None:
                     if compiling:
                         compiling[-1].forgotten[id(leaf)] = p
@@ -566,6 +566,8 @@ class Optimizer:
                         flat.lend()
                         flat.grad_views[i][...] = 0.0
                         p.edge.grad = wrap(flat.grad_views[i])
+                    elif (kept := frozen_leaf(p)) is not None and kept.grad is not None:
+                        kept.grad = wrap(backend_of(p._data).zeros_like(p._data))
 
     def finite_gradients(self) -> bool:
         """Whether no gradient holds a NaN or an infinity: one pass over the vectors that hold them."""

@@ -240,3 +240,36 @@ def test_gradients_that_nobody_asks_for_are_not_computed(order):
             values.append(an.sum(slope(x) ** 2).item())
             weight.assign_(weight - sign * step)
         np.testing.assert_allclose(expected[i, j], (values[0] - values[1]) / (2 * h), rtol=1e-5)
+
+
+def test_a_variable_that_is_a_constant_for_a_while_keeps_its_gradient():
+    x, y = var([1.0, 2.0]), var([3.0, 4.0])
+    early = an.sum(x * y)
+    an.sum(x * x).backward()
+    x.requires_grad_(False)
+    assert x.grad.tolist() == [2.0, 4.0]
+    an.sum(x * y).backward()
+    early.backward()  # x receives nothing while it is a constant
+    assert (x.grad.tolist(), y.grad.tolist()) == ([2.0, 4.0], [2.0, 4.0])
+    late = an.sum(y * 3.0)
+    x.requires_grad_()
+    (late + an.sum(x)).backward()
+    assert x.grad.tolist() == [3.0, 5.0]
+    x.requires_grad_(False)
+    x.grad = None
+    x.requires_grad = True
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("to_none", [True, False])
+def test_zero_grad_reaches_what_is_a_constant_for_a_while(to_none):
+    for owner in ("module", "optimizer"):
+        net = an.nn.Linear(2, 1)
+        optimizer = an.optim.SGD(net.parameters(), lr=0.1)
+        an.sum(net(an.ones((1, 2)))).backward()
+        optimizer.step()
+        net.weight.requires_grad_(False)
+        (net if owner == "module" else optimizer).zero_grad(set_to_none=to_none)
+        net.weight.requires_grad_()
+        grads = [p.grad for p in net.parameters()]
+        assert all(g is None if to_none else not np.any(g.numpy()) for g in grads)

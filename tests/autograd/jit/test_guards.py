@@ -1096,3 +1096,34 @@ def test_packages_of_another_environment_are_no_code_of_the_user(tmp_path, monke
     compiled = an.compile(lambda x: package_of_another.f(x)[0] * 2.0)
     for _ in range(3):
         assert compiled(an.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_parameters_that_are_constants_for_a_part_of_the_step():
+    """As in actor-critic methods: the critic is frozen while the actor is updated."""
+
+    def train(how):
+        an.random.manual_seed(0)
+        critic, actor = nn.Linear(2, 1), nn.Linear(2, 2)
+        optimizers = [optim.Adam(net.parameters(), lr=0.1) for net in (critic, actor)]
+
+        @how
+        def step(x):
+            optimizers[0].zero_grad()
+            an.mean(critic(x) ** 2).backward()
+            optimizers[0].step()
+            for p in critic.parameters():
+                p.requires_grad = False
+            optimizers[1].zero_grad()
+            an.mean(critic(actor(x))).backward()
+            optimizers[1].step()
+            for p in critic.parameters():
+                p.requires_grad = True
+
+        for _ in range(12):
+            step(an.random.normal((3, 2)))
+        tensors = [a for net in (critic, actor) for p in net.parameters() for a in (p.detach(), p.grad)]
+        return [a.numpy().tobytes() for a in tensors], step
+
+    found, step = train(an.compile)
+    assert found == train(lambda f: f)[0]
+    assert step.recorded == 1
