@@ -710,3 +710,66 @@ def test_the_program_shows_indices_as_they_are_written():
     assert "[1:3]" in text
     assert "[::2]" in text
     assert "getitem(" not in text
+
+
+class Averages(nn.Module):
+    """A constant parameter and a buffer that each call gives other values, as averages of weights and code books have them."""
+
+    def __init__(self):
+        self.weight = nn.Parameter(an.asarray([1.0, -2.0]), requires_grad=False)
+        self.count = nn.Buffer(an.asarray([3.0, 4.0]))
+
+    def forward(self, x):
+        y = x * self.weight + self.count
+        old = self.weight.detach()
+        with an.no_grad():
+            self.weight *= 0.5
+            self.weight += an.mean(y.detach(), axis=0)
+            self.count[0] = self.weight[1]
+        return y * self.weight, old
+
+
+@pytest.mark.parametrize("how", [an.compile, lambda f: f])
+def test_constants_of_a_module_are_given_other_values(how):
+    """What was computed from the old values before, or refers to them, keeps them."""
+    net, w = Averages(), nn.Parameter(an.asarray([0.5, 0.25]))
+
+    @how
+    def step(x):
+        w.grad = None
+        y, old = net(x * w)
+        an.sum(y).backward()
+        return y, old
+
+    a, b, p, q = np.array([1.0, -2.0]), np.array([3.0, 4.0]), np.array([0.5, 0.25]), np.ones((2, 2))
+    for k in range(4):
+        x = (k + 1) * q
+        y, old = step(an.asarray(x, dtype=an.float32))
+        z = x * p * a + b
+        assert old.tolist() == a.tolist()
+        a = a * 0.5 + z.mean(axis=0)
+        np.testing.assert_allclose(y.detach().numpy(), z * a, rtol=1e-6)
+        b = np.array([a[1], b[1]])
+        np.testing.assert_allclose(w.grad.numpy(), (x * a * old.numpy()).sum(axis=0), rtol=1e-6)
+        a = net.weight.numpy().astype(float).copy()
+        b = net.count.numpy().astype(float).copy()
+    if how is an.compile:
+        assert step.recorded == 1
+
+
+def test_values_of_constants_are_exchanged():
+    def made():
+        return [nn.Parameter(an.asarray([k, k + 0.5]), requires_grad=False) for k in (1.0, 2.0)]
+
+    def step(a, b):
+        def call():
+            a.data, b.data = b.data + 0.0, a.data * 1.0
+
+        return call
+
+    first, second = made(), made()
+    plain, program = step(*first), an.compile(step(*second))
+    for _ in range(3):
+        plain()
+        program()
+        assert [p.tolist() for p in first] == [p.tolist() for p in second]
