@@ -782,6 +782,11 @@ def result_class(args: Iterable[Any]) -> type[Tensor]:
     return Tensor
 
 
+def is_result(x: Any) -> bool:
+    """Whether x is a Tensor as operations give them, and no parameter or buffer."""
+    return isinstance(x, Tensor) and type(x) is (x._results or Tensor)
+
+
 def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
     """A constant Tensor around a plain array, without any conversion."""
     x = _new(cls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import anynet
 import anynet.torch as torch
 from anynet.torch.utils.data import DataLoader, TensorDataset, default_collate
 
@@ -102,3 +103,37 @@ def test_what_is_impossible_has_no_gradient():
     assert y.tolist() == [-float("inf"), 0.0]
     y[1].backward()
     assert torch.isfinite(p.grad).all()
+
+
+def test_results_of_compiled_functions_have_the_methods():
+    """Of one that is given tensors of the room, and of one that has them within."""
+    p = torch.nn.Parameter(torch.ones(2, 3))
+    several = anynet.compile(lambda x: (x * 2, x.detach(), x[0], x, (p * x).detach()))
+    one = anynet.compile(lambda x: x * 2)
+    for _ in range(3):
+        assert [type(y) for y in several(torch.ones(2, 3))] == [torch.Tensor] * 5
+        assert one(torch.ones(2, 3)).argmax(dim=1).tolist() == [0, 0]
+        assert type(one(anynet.ones((2, 3)))) is anynet.Tensor
+
+
+@pytest.mark.parametrize("normed", [torch.nn.utils.spectral_norm, torch.nn.utils.weight_norm])
+def test_a_weight_that_a_hook_computes_in_a_compiled_step(normed):
+    def train(how):
+        torch.manual_seed(0)
+        net = normed(torch.nn.Linear(3, 2))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+        @how
+        def step(x):
+            optimizer.zero_grad()
+            loss = net(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        losses = [step(torch.tensor([[k, 1.0, -k]])).item() for k in (1.0, 2.0, -1.0)]
+        return losses, net.weight.tolist(), type(net.weight), step
+
+    *found, step = train(anynet.compile)
+    assert found == list(train(lambda f: f)[:3])
+    assert step.recorded <= 2

@@ -481,7 +481,7 @@ def check(name: str, context: TraceContext, step: Step, calls: list[HostCall], r
                 yield guard.line(call.function.__name__), why
         if context.bound or step.written:
             yield guard.line(), _WRITTEN
-        for module, attribute, _ in context.kept:
+        for module, attribute, *_ in context.kept:
             yield (
                 guard.line(attribute),
                 f"the attribute {attribute} of {type(module).__name__} is set to what is computed",

@@ -30,7 +30,7 @@ from anynet.autograd.jit.guarded_values import (
     same_value,
 )
 from anynet.autograd.jit.reachable import MAX_ITEMS, Reachable, is_module
-from anynet.tensor import Tensor, module_version
+from anynet.tensor import Tensor, is_result, module_version
 from anynet_backends import host
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.tracer import TracedArray
@@ -219,7 +219,7 @@ class Guard(Reachable):
 
     def keep(self, place: GuardedValues, key: Any, old: Any) -> None:
         """An attribute of a module that each replay sets: where it holds a Tensor now, any will do from then on."""
-        if type(old) is Tensor and key not in place.kept:
+        if is_result(old) and key not in place.kept:
             place.kept.add(key)
             place.values = tuple(
                 [ANY_TENSOR if k == key else v for k, v in zip(place.keys, place.values, strict=True)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from anynet.autograd.pytree import unflatten
-from anynet.tensor import Leaf, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, to_plain, wrap
 from anynet_backends import Array
 
 __all__ = ["Argument", "ArgumentView", "Output", "build_result", "called"]
@@ -33,16 +33,16 @@ def called(function: Callable[..., Any], leaves: list[Any], structure: Any) -> A
 
 
 class Output:
-    """A leaf of the result that the program computes: which output, and whether a Tensor or a plain array."""
+    """A leaf of the result that the program computes: which output, and of which class a Tensor, or None for a plain array."""
 
-    __slots__ = ("number", "tensor")
+    __slots__ = ("cls", "number")
 
-    def __init__(self, number: int, tensor: bool) -> None:
+    def __init__(self, number: int, cls: type[Tensor] | None) -> None:
         self.number = number
-        self.tensor = tensor
+        self.cls = cls
 
     def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
-        return wrap(results[self.number]) if self.tensor else results[self.number]
+        return results[self.number] if self.cls is None else wrap(results[self.number], self.cls)
 
 
 class Argument:
@@ -60,13 +60,13 @@ class Argument:
 class ArgumentView:
     """A leaf of the result that shares the memory of an argument: what makes it of the argument's array."""
 
-    __slots__ = ("number", "tensor", "views")
+    __slots__ = ("cls", "number", "views")
 
-    def __init__(self, number: int, tensor: bool, views: list[Callable[[Array], Array]]) -> None:
-        self.number, self.tensor, self.views = number, tensor, views
+    def __init__(self, number: int, cls: type[Tensor] | None, views: list[Callable[[Array], Array]]) -> None:
+        self.number, self.cls, self.views = number, cls, views
 
     def of(self, results: list[Array], leaves: Sequence[Any]) -> Any:
         array = to_plain(leaves[self.number])
         for view in self.views:
             array = view(array)
-        return wrap(array) if self.tensor else array
+        return array if self.cls is None else wrap(array, self.cls)

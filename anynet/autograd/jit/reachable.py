@@ -23,7 +23,7 @@ from anynet.autograd.jit.guarded_values import (
     item_sources,
 )
 from anynet.autograd.jit.user_code import is_library_file, is_library_module, is_of_user
-from anynet.tensor import Tensor, module_version
+from anynet.tensor import Tensor, is_result, module_version
 from anynet_backends import TYPES, get_default_device, host
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.tracer import TracedArray
@@ -187,7 +187,7 @@ class Reachable:
         def read() -> tuple[Any, Any]:
             found = {k: v for k, v in attributes.items() if k not in _UNWATCHED}
             for k in kept:
-                if type(found.get(k)) is Tensor:
+                if is_result(found.get(k)):
                     found[k] = ANY_TENSOR
             return tuple(found), tuple(found.values())
 

@@ -35,7 +35,6 @@ class ReplaySource:
         self.step = step
         self.arguments = range(len(step.given))
         self.scope: dict[str, Any] = {
-            "Tensor": Tensor,
             "new": Tensor.__new__,
             "ELSE": NOT_APPLICABLE,
             "active": COMPILING,
@@ -53,6 +52,11 @@ class ReplaySource:
         )  # no cycle that would outlive the step
         return replay
 
+    def _wrapped(self, array: str) -> list[str]:
+        """Lines that return an array as a Tensor: `wrap`, without a call."""
+        cls = self._name(self.step.constants[0].cls)
+        return [f"y = new({cls})", f"y._data = {array}", "y.edge = None", "return y"]
+
     def _name(self, x: Any) -> str:
         """A name for an object."""
         self.scope[f"x{len(self.scope)}"] = x
@@ -60,11 +64,12 @@ class ReplaySource:
 
     def _unpacked(self, *, checked: bool) -> list[str]:
         """The arrays of the arguments, and with `checked` that they are like those of the trace."""
+        step = self.step
         lines = [f"if len(args) != {len(self.arguments)} or active or callers: return ELSE"]
         lines += [f"{''.join(f'a{i}, ' for i in self.arguments)}= args"] if self.arguments else []
-        for i, (value, shape, dtype, strides) in enumerate(self.step.given):
+        for i, (value, shape, dtype, strides) in enumerate(step.given):
             lines += [
-                f"if type(a{i}) is not Tensor or a{i}.edge is not None: return ELSE",
+                f"if type(a{i}) is not {self._name(step.classes[i])} or a{i}.edge is not None: return ELSE",
                 f"d{i} = a{i}._data",
             ]
             if checked:
@@ -133,7 +138,7 @@ class ReplaySource:
             lines = [*guards, f"with {self._name(self.step.lock)}:", f"    {run}"]
         else:
             lines = [*guards, run]
-        return [*lines, "if z is None: return ELSE", *_wrapped("z")]
+        return [*lines, "if z is None: return ELSE", *self._wrapped("z")]
 
     def _run_calls(self) -> list[str]:
         """The calls of the program one after the other, within the lock: another thread may be in the middle of a step."""
@@ -150,12 +155,7 @@ class ReplaySource:
             for r, live in zip(program.results, program.live, strict=True)
         ]
         if step.single and not step.fresh:
-            lines += _wrapped(copies[0])
+            lines += self._wrapped(copies[0])
         else:
             lines += [f"return {name(step.results)}([{', '.join(copies)}])"]
         return [f"with {name(step.lock)}:", *(f"    {line}" for line in lines)]
-
-
-def _wrapped(array: str) -> list[str]:
-    """Lines that return an array as a Tensor: `wrap`, without a call."""
-    return ["y = new(Tensor)", f"y._data = {array}", "y.edge = None", "return y"]

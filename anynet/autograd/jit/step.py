@@ -39,11 +39,15 @@ class Step:
         self.lock = lock  # the arrays of a program are there once
         self.constants = constants  # leaves of the result: a number of an output, or what it is
         self.single = (
-            len(constants) == 1 and type(constants[0]) is Output and constants[0].tensor and structure is LEAF
+            len(constants) == 1
+            and type(constants[0]) is Output
+            and constants[0].cls is not None
+            and structure is LEAF
         )
         self.given = [
             (x.value, x.shape, x.value.dtype, recording.given[x.var].strides) for x in recording.inputs
         ]
+        self.classes = context.classes
         self.places = context.places  # of the inputs among the arrays of a call
         self.variables = [(x, data, x.edge) for x, data in context.variables.values()]
         self.mode = context.mode if recording.mode_asked else None
@@ -128,6 +132,6 @@ class Step:
             inputs[i][...] = value
         for i, number in self.bound:
             leaves[i]._data = results[number]
-        for module, attribute, number in self.kept:
-            vars(module)[attribute] = wrap(results[number])
+        for module, attribute, number, cls in self.kept:
+            vars(module)[attribute] = wrap(results[number], cls)
         return self.results(results, leaves)

@@ -15,7 +15,7 @@ from anynet.autograd.location import location
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
 from anynet.sparse_rows import SparseRows
-from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, wrap
+from anynet.tensor import Buffer, Leaf, Parameter, Tensor, is_batched_array, is_result, wrap
 from anynet_backends import TYPES, Array, backend_of
 from anynet_backends.concurrency import ThreadStack, this_thread
 from anynet_backends.jit.errors import CompileError, OtherLibraryError
@@ -48,7 +48,8 @@ class TraceContext:
         self.lifted: list[Any] = []
         self.outputs: list[TracedArray] = []
         self.bound: list[tuple[int, int]] = []
-        self.kept: list[tuple[Any, str, int]] = []
+        self.kept: list[tuple[Any, str, int, type[Tensor]]] = []
+        self.classes: list[type] = []  # of the arguments, by their arrays
         self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
         self.once = False  # whether there can be no replay
         self.before_host: Callable[[], None] | None = None
@@ -139,6 +140,7 @@ class TraceContext:
             data = x._data if isinstance(x, Tensor) else x
             if id(data) not in made:
                 made[id(data)] = self.recording.input(data)
+                self.classes.append(type(x))
                 self.places.append(number)
             number += 1
             if isinstance(x, Tensor) and id(x) not in made:
@@ -172,6 +174,7 @@ class TraceContext:
         if same is not None:
             return Argument(same)
         tensor = isinstance(x, Tensor)
+        cls = (x._results or Tensor) if tensor else None
         data = x._data if tensor else x
         if tensor and not isinstance(data, TracedArray):
             if id(x) in self.variables or isinstance(x, (Parameter, Buffer)) or self.guard.holds(x):
@@ -190,9 +193,9 @@ class TraceContext:
                     for i, a in enumerate(self.lifted)
                     if isinstance(a, TracedArray) and a.var == data.variable.root
                 )
-                return ArgumentView(source, tensor, views)
+                return ArgumentView(source, cls, views)
         self.outputs.append(data)
-        return Output(len(self.outputs) - 1, tensor)
+        return Output(len(self.outputs) - 1, cls)
 
     def finish(self, given: list[Any]) -> None:
         """What the function has left outside must be expressible at a replay."""
@@ -233,7 +236,7 @@ class TraceContext:
                 grads.append(leaf.grad._data)
         for place, key, old, new in self.set_attributes():
             self.guard.keep(place, key, old)
-            self.kept.append((place.owner, key, len(self.outputs)))
+            self.kept.append((place.owner, key, len(self.outputs), type(new)))
             self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
         self.outputs += grads
 
@@ -309,8 +312,8 @@ class TraceContext:
             if line is None and watched:  # by another thread
                 self.once = True
                 continue
-            fresh = type(new) is Tensor and isinstance(new._data, TracedArray)
-            unread = not isinstance(old, Tensor) or (type(old) is Tensor and id(old) not in self.variables)
+            fresh = is_result(new) and isinstance(new._data, TracedArray)
+            unread = not isinstance(old, Tensor) or (is_result(old) and id(old) not in self.variables)
             if not (fresh and unread and watched):
                 raise self.guard.refusal(place, key, line)
             found.append((place, key, old, new))
