@@ -163,14 +163,17 @@ class _Conv(_AnyConv):
 
     def forward(self, x: ArrayLike) -> Tensor:
         """x (n, in_channels, *spatial), or without n → (n, out_channels, *out)."""
+        return self._conv_forward(x, self.weight, self.bias)
+
+    def _conv_forward(self, x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None) -> Tensor:
+        """What `forward` does with another weight and bias, for layers that make them of theirs."""
         self._accept(x)
         padding = self.padding
         if self.padding_mode != "zeros" and any(self._pad):
             x = pad(x, self._pad, self.padding_mode)
             padding = (0,) * self.axes
         return convolution.conv(
-            x, self.weight, self.bias, stride=self.stride, padding=padding, dilation=self.dilation,
-            groups=self.groups, where=type(self).__name__,
+            x, weight, bias, stride=self.stride, padding=padding, dilation=self.dilation, groups=self.groups, where=type(self).__name__,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

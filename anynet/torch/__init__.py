@@ -478,6 +478,37 @@ def _vjp(f: Any, *args: Any, **kwargs: Any) -> Any:
     return (_adopt(value), lambda *g: _adopt(back(*g)), *map(_adopt, more))
 
 
+def _stack_module_state(models: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters of several networks of one form as one, with the networks along the first axis, and so their buffers."""
+    nets = list(models)
+    if not nets:
+        msg = "stack_module_state: models must be at least one network, got none"
+        raise RuntimeError(msg)
+    if len({(type(net), net.training) for net in nets}) > 1:
+        msg = "stack_module_state: models must be of one class and in one mode, got several"
+        raise RuntimeError(msg)
+    found = []
+    for names, variables in (("named_parameters", True), ("named_buffers", False)):
+        parts = [dict(getattr(net, names)()) for net in nets]
+        stacked = {k: _TABLE["stack"].function([each[k].detach() for each in parts]) for k in parts[0]}
+        for k, t in stacked.items():
+            t.requires_grad_(variables and parts[0][k].requires_grad)
+        found.append(stacked)
+    return found[0], found[1]
+
+
+def _functional_call(module: Any, parameter_and_buffer_dicts: Any, *args: Any, **kwargs: Any) -> Any:
+    """`anynet.nn.functional_call`, which is given one dictionary, or several that are for different names."""
+    given = parameter_and_buffer_dicts
+    if isinstance(given, (tuple, list)):
+        pairs = [pair for part in given for pair in part.items()]
+        given = dict(pairs)
+        if len(given) < len(pairs):
+            msg = "functional_call: the dictionaries must be for different names, got one in several"
+            raise ValueError(msg)
+    return _an.nn.functional_call(module, given, *args, **kwargs)
+
+
 vmap = _transform(_an.vmap)
 vars(func).update(
     {n: _transform(getattr(_an, n)) for n in ("grad", "jacrev", "jacfwd", "hessian")},
@@ -485,7 +516,8 @@ vars(func).update(
     vjp=_vjp,
     jvp=lambda f, *x, **k: _adopt(_an.jvp(autograd.adopting(f), *x, **k)),
     grad_and_value=_grad_and_value,
-    functional_call=_an.nn.functional_call,
+    functional_call=_functional_call,
+    stack_module_state=_stack_module_state,
 )
 _sys.modules[func.__name__] = func
 

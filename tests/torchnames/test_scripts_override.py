@@ -410,3 +410,53 @@ def test_arguments_of_checkpoints():
     )
     with pytest.raises(NotImplementedError, match="context_fn must be None"):
         checkpoint(net, x, context_fn=lambda: None)
+
+
+class Standardized(nn.Conv2d):
+    """Weights of mean 0 and variance 1, as in Big Transfer."""
+
+    def forward(self, x):
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / w.var((1, 2, 3), keepdim=True).add(1e-5).sqrt()
+        return self._conv_forward(x, w, self.bias)
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+def test_a_convolution_with_a_weight_of_its_own(mode):
+    conv = Standardized(2, 3, 3, stride=2, padding=1, padding_mode=mode)
+    x = torch.arange(72.0).view(1, 2, 6, 6)
+    found = conv(x)
+    w = conv.weight
+    w = (w - w.mean((1, 2, 3), keepdim=True)) / w.var((1, 2, 3), keepdim=True).add(1e-5).sqrt()
+    padded = nn.functional.pad(x, (1, 1, 1, 1), mode="constant" if mode == "zeros" else mode)
+    np.testing.assert_allclose(
+        found.detach().numpy(),
+        nn.functional.conv2d(padded, w, conv.bias, stride=2).detach().numpy(),
+        rtol=1e-5,
+    )
+
+
+def test_complex_draws():
+    z = torch.randn(20_000, dtype=torch.complex64)
+    assert z.dtype is torch.complex64
+    assert abs(z.abs().square().mean().item() - 1) < 0.05
+    assert abs((z * z).mean().item()) < 0.05
+    u = torch.rand(1000, dtype=torch.complex128)
+    assert u.dtype is torch.complex128
+    for part in (u.real, u.imag):
+        assert 0 <= part.min().item() < 0.05 < 0.95 < part.max().item() < 1
+
+
+def test_states_of_several_networks():
+    nets = [nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval() for _ in range(4)]
+    params, buffers = torch.func.stack_module_state(nets)
+    assert params["0.weight"].shape == (4, 2, 3)
+    assert params["0.weight"].requires_grad
+    assert buffers["1.running_mean"].shape == (4, 2)
+    assert not buffers["1.running_mean"].requires_grad
+    x = torch.arange(6.0).view(2, 3)
+    found = torch.func.vmap(lambda p, b: torch.func.functional_call(nets[0], (p, b), (x,)))(params, buffers)
+    for y, net in zip(found, nets, strict=True):
+        np.testing.assert_allclose(y.detach().numpy(), net(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match="at least one"):
+        torch.func.stack_module_state([])

@@ -70,8 +70,22 @@ def _drawn(name: str, draw: Callable[..., Any]) -> None:
     offered(f"torch.{name}_like(x).shape", name=f"{name}_like", method=False, differs=_OTHER)(like)
 
 
-_drawn("rand", random.uniform)
-_drawn("randn", random.normal)
+def _of_parts(draw: Callable[..., Any], scale: float) -> Callable[..., Any]:
+    """Draws that may be of a complex dtype: real and imaginary parts by themselves, times `scale`."""
+
+    def call(shape: Any, *, dtype: Any, **options: Any) -> Any:
+        if dtype is None or not dtype.is_complex:
+            return draw(shape, dtype=dtype, **options)
+        part = dtypes.float32 if dtype is dtypes.complex64 else dtypes.float64
+        (xp, real), (_, imaginary) = (_plain(draw(shape, dtype=part, **options)) for _ in range(2))
+        kind = dtypes.native(xp, dtype)
+        return wrap((xp.astype(real, kind) + xp.astype(imaginary, kind) * 1j) * scale)
+
+    return call
+
+
+_drawn("rand", _of_parts(random.uniform, 1.0))
+_drawn("randn", _of_parts(random.normal, math.sqrt(0.5)))  # of variance 1 together
 
 
 @offered(
