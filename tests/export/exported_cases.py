@@ -14,8 +14,8 @@ from anynet_backends import philox
 F = nn.functional
 
 NOT_EXPORTED = {
-    "AdaptiveLogSoftmaxWithLoss": "depends on values", "CategoricalHingeLoss": "depends on values",
-    "SyncBatchNorm": "sum over processes", "scatter": "depends on values", "bincount": "depends on values",
+    "AdaptiveLogSoftmaxWithLoss": "depends on values",
+    "SyncBatchNorm": "sum over processes", "bincount": "depends on values",
     **dict.fromkeys(
         ("attention, dropout", "attention, dropout, blocks", "dropout", "Dropout", "RReLU", "Dropout1d", "Dropout2d", "Dropout3d",
          "AlphaDropout", "FeatureAlphaDropout", "GaussianNoise", "GaussianDropout", "FractionalMaxPool2d", "FractionalMaxPool3d"),
