@@ -15,10 +15,8 @@ REFUSED = {
     name: "depends on values"
     for name in (
         "AdaptiveLogSoftmaxWithLoss",
-        "CategoricalHingeLoss",
         "LBFGS",
         "bincount",
-        "scatter",
     )
 } | {"SparseAdam": "gradients that are rows", "SyncBatchNorm": "a sum over processes"}
 
