@@ -526,7 +526,9 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same data as a constant: no gradient flows through the result."""
-        return wrap(_lifted(self) if COMPILING else self._data)
+        if COMPILING and COMPILING.own:
+            COMPILING.own[-1].see(self)
+        return wrap(self._data)
 
     def assign_(self, value: Any) -> Tensor:
         """Overwrite the data in place (views of it, such as an optimizer's flat buffer, see the change).

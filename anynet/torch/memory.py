@@ -23,9 +23,8 @@ from anynet.ops.creation import arange
 from anynet.ops.indexing import replace
 from anynet.ops.manipulation import astype, broadcast_to, reshape
 from anynet.ops.selection import scatter
-from anynet.tensor import Leaf, Tensor, no_grad, wrap
+from anynet.tensor import Leaf, Tensor, no_grad, to_plain, wrap
 from anynet.torch.promotion import RANK
-from anynet_backends import backend_of
 from anynet_backends.concurrency import this_thread
 
 __all__ = [
@@ -245,9 +244,8 @@ def part(x: Any) -> None:
     parent = own.parent() if own.detached else own.parent
     if parent is None and next(own.live(), None) is None:
         return
-    data = Tensor.data.fget(x)  # type: ignore[attr-defined]  # in a compiled step as that sees it
     old = wrap(
-        backend_of(data).asarray(data, copy=True), type(x)._results or Tensor
+        to_plain(x._data, copy=True), type(x)._results or Tensor
     )  # its array may be written in place: the values that are shown
     old.edge, old._memory = x.edge, own
     for y in own.live():

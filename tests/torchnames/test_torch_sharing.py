@@ -1,11 +1,8 @@
 """What shares memory, what an index takes, and functions that are given functions: scripts that are run here and with PyTorch."""
 
-import copy
-
 import numpy as np
 import pytest
 
-import anynet as an
 import anynet.torch as ours
 
 theirs = pytest.importorskip("torch")
@@ -196,41 +193,3 @@ def test_scripts_share_and_take_as_with_pytorch(name):
         exec(HEAD + SCRIPTS[name], names)
         found.append(names["result"])
     same(*found)
-
-
-def _bound(p, t):
-    t.data = t.data * 0.9 + 0.1 * p.data
-
-
-def _bound_by_names(p, t):
-    old, up = t.data, p.data
-    t.data = old * 0.9 + 0.1 * up
-
-
-@pytest.mark.parametrize("move", [
-    _bound, _bound_by_names, lambda p, t: t.data.mul_(0.9).add_(p.data, alpha=0.1), lambda p, t: t.data.lerp_(p.data, 0.1),
-    lambda p, t: t.data.copy_(t * 0.9 + p.detach() * 0.1),
-])  # fmt: skip
-def test_a_compiled_step_moves_a_constant_average(move):
-    def train(how):
-        ours.manual_seed(0)
-        net = ours.nn.Linear(2, 3)
-        average = copy.deepcopy(net).requires_grad_(False)
-        optimizer = ours.optim.SGD(net.parameters(), lr=0.1)
-
-        @how
-        def step(x):
-            loss = ((net(x) - average(x) - 1) ** 2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            for p, t in zip(net.parameters(), average.parameters(), strict=True):
-                move(p, t)
-            return loss
-
-        losses = [step(ours.tensor([[k, 1.0], [2.0, -k]])).item() for k in (1.0, 2.0, -1.0, 0.5)]
-        return losses, [t.tolist() for t in average.parameters()], step
-
-    *found, step = train(an.compile)
-    assert found == list(train(lambda f: f)[:2])
-    assert step.recorded == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from operator import is_
 from typing import Any, TypeGuard
@@ -203,7 +202,6 @@ class TraceContext:
         self.settle()
         self.guard.check_random()
         self.guard.check_arrays(self.recording.captured)
-        self._store_rebound()
         for x, data in self.variables.values():
             if x._data is not data and id(x) not in self.moved:
                 what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"
@@ -239,28 +237,6 @@ class TraceContext:
             self.kept.append((place.owner, key, len(self.outputs), type(new)))
             self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
         self.outputs += grads
-
-    def _store_rebound(self) -> None:
-        """What the function has bound a constant parameter or a buffer to, whose values are its own, is written into its array at the
-        end, as `assign_` does: until then all that was computed from the old values has read them."""
-        holders = Counter(id(data) for _, data in self.variables.values())
-        rebound = []
-        for x, data in self.variables.values():
-            new = x._data
-            if new is data or id(x) in self.moved or x.edge is not None or not isinstance(new, TracedArray):
-                continue
-            own = isinstance(x, (Parameter, Buffer)) or (x._results is not None and self.guard.holds(x))
-            alone = holders[id(data)] == 1 and self.recording.lies_alone(data)
-            if own and alone and (new.shape, new.dtype) == (data.shape, data.dtype):
-                rebound.append((x, data, self.recording.call("astype", (new, new.dtype), {"copy": True})))
-        if not rebound:
-            return
-        for i, out in enumerate(self.outputs):
-            if out.variable.root in self.recording.outside:
-                self.outputs[i] = self.recording.call("astype", (out, out.dtype), {"copy": True})
-        for x, data, new in rebound:
-            self.recording.write(self.recording.capture(data), ..., new)
-            x._data = data
 
     def settle_before_host(self) -> None:
         """Before a call on the host, which may write what the function must not. It is given gradients as they are now; for

@@ -310,11 +310,6 @@ class Trace:
                 )
                 raise CompileError(msg)
 
-    def lies_alone(self, array: Array) -> bool:
-        """Whether an array can be written in, and no other array from outside shares its memory."""
-        others = (a for a in self.outside.values() if a is not array)
-        return bool(array.flags.writeable) and not any(np.may_share_memory(array, a) for a in others)
-
     def settle(self, label: str) -> None:
         """Refuse a host callback that has written into an argument; called after it."""
         for x in self.inputs:
