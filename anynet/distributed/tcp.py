@@ -105,13 +105,13 @@ class TCPGroup(CommunicatorGroup):
 
     @classmethod
     def of_environment(cls, given: Mapping[str, str] = os.environ, **limits: Any) -> TCPGroup:
-        """The group that the variables RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and ANYNET_GROUP_KEY describe; `limits` are `timeout`,
+        """The group that the variables RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and ANYNET_KEY describe; `limits` are `timeout`,
         `connect` and `grace`."""
         port = _number(given, "MASTER_PORT", str(PORT))
         if given.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # torchrun itself listens there
             port += 1
         own = _number(given, "RANK"), _number(given, "WORLD_SIZE"), given["MASTER_ADDR"], port
-        return cls(*own, key=given.get("ANYNET_GROUP_KEY", ""), **limits)
+        return cls(*own, key=given.get("ANYNET_KEY", ""), **limits)
 
 
 def _number(given: Mapping[str, str], name: str, default: str = "") -> int:
@@ -275,7 +275,7 @@ class _Meeting:
             theirs, own = bytes(read(connection, 32)), secrets.token_bytes(32)
             connection.sendall(own + self._proof(b"I", theirs, own, said) + _LENGTH.pack(len(said)) + said)
             if not hmac.compare_digest(bytes(read(connection, 32)), self._proof(b"you", theirs, own, said)):
-                msg = "it has another key; have all the same ANYNET_GROUP_KEY?"
+                msg = "it has another key; have all the same ANYNET_KEY?"
                 raise _RefusedError(msg)
         except (OSError, _RefusedError) as error:
             connection.close()

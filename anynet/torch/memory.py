@@ -26,6 +26,7 @@ from anynet.ops.selection import scatter
 from anynet.tensor import Leaf, Tensor, no_grad, to_plain, wrap
 from anynet.torch.promotion import RANK
 from anynet_backends.concurrency import this_thread
+from anynet_backends.jit.tracer import COMPILING
 
 __all__ = [
     "Memory", "above", "behind", "dense", "fitted", "in_order", "layout", "memory_of", "part", "place", "settle", "shows", "variable_below",
@@ -293,6 +294,8 @@ def _refresh(x: Any) -> None:
         if link.parent is None:  # a copy
             continue
         z = link.again(x)
+        if COMPILING and COMPILING.own:
+            COMPILING.own[-1].see(y)  # what is recorded gives it back, or is refused
         y._data = z._data
         if this_thread.recording and not link.detached:
             y.edge = z.edge

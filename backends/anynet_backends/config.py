@@ -19,6 +19,7 @@ __all__ = [
     "DEBUG",
     "DEVICE",
     "KERNELS",
+    "KEY",
     "MALLOC",
     "NUMBA",
     "ONEDNN",
@@ -34,10 +35,12 @@ _OFF: Final = ("off", "0", "no")
 
 
 class Variable(Generic[_T]):
-    """An environment variable. `default` is text as in the environment; `parse` makes a value of either."""
+    """An environment variable. `default` is text as in the environment; `parse` makes a value of either. What is `secret` is not shown."""
 
-    def __init__(self, name: str, default: str, meaning: str, parse: Callable[[str], _T]) -> None:
-        self.name, self.default, self.meaning, self.parse = name, default, meaning, parse
+    def __init__(
+        self, name: str, default: str, meaning: str, parse: Callable[[str], _T], *, secret: bool = False
+    ) -> None:
+        self.name, self.default, self.meaning, self.parse, self.secret = name, default, meaning, parse, secret
         self._key = name if _table is None else os.environ.encodekey(name)
         self.unset = parse(default)
 
@@ -98,6 +101,14 @@ CUDNN: Final = Variable(
 )
 MALLOC: Final = Variable(
     "ANYNET_MALLOC", "on", "keep freed blocks of memory for reuse (Linux with glibc)", _switch
+)
+
+KEY: Final = Variable(
+    "ANYNET_KEY",
+    "",
+    "a secret text that processes which meet at an address prove to each other",
+    str,
+    secret=True,
 )
 
 DEBUG: Final = Variable(

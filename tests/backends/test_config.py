@@ -73,10 +73,13 @@ def test_the_doctor_lists_them(monkeypatch):
 
     monkeypatch.delenv("ANYNET_DEVICE", raising=False)
     monkeypatch.setenv("ANYNET_MALLOC", "Off")
+    monkeypatch.setenv("ANYNET_KEY", "hunter2")
     words = {name: text.split() for name, text in _variables()}
     assert list(words) == [variable.name for variable in config.VARIABLES]
     assert words["ANYNET_DEVICE"][:2] == ["'cpu'", "(default)"]
     assert words["ANYNET_MALLOC"][0] == "'Off'"
+    assert words["ANYNET_KEY"][0] == "set"
+    assert "hunter2" not in str(words)  # a secret is not shown
 
 
 def test_cache_folder(monkeypatch):

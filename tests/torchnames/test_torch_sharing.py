@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import anynet.torch as ours
+from anynet_backends.jit.errors import CompileError
 
 theirs = pytest.importorskip("torch")
 
@@ -193,3 +194,27 @@ def test_scripts_share_and_take_as_with_pytorch(name):
         exec(HEAD + SCRIPTS[name], names)
         found.append(names["result"])
     same(*found)
+
+
+@pytest.mark.parametrize("how", ["add_", "data", "copy_"])
+def test_a_refused_compiled_step_leaves_what_shares_memory_as_it_was(how):
+    net = ours.nn.Linear(2, 2)
+    net.requires_grad_(False)
+    net.weight.copy_(ours.ones(2, 2))
+    before = net.weight.detach()
+
+    def step(x):
+        if how == "add_":
+            net.weight.add_(x)
+        elif how == "copy_":
+            net.weight.copy_(net.weight + x)
+        else:
+            net.weight.data = net.weight.data + x
+        return x.sum()
+
+    with pytest.raises(CompileError):
+        ours.compile(step)(ours.ones(2, 2))
+    assert before.tolist() == net.weight.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    step(ours.ones(2, 2))
+    assert net.weight.tolist() == [[2.0, 2.0], [2.0, 2.0]]
+    assert before.tolist() == ([[1.0, 1.0], [1.0, 1.0]] if how == "data" else net.weight.tolist())

@@ -82,7 +82,8 @@ def _variables() -> list[tuple[str, str]]:
     rows = []
     for variable in VARIABLES:
         given = os.environ.get(variable.name)
-        value = repr(given) if given else f"{variable.default!r} (default)" if variable.default else "not set"
+        shown = "set" if variable.secret else repr(given)
+        value = shown if given else f"{variable.default!r} (default)" if variable.default else "not set"
         rows.append((variable.name, f"{value:18} {variable.meaning}"))
     return rows
 
