@@ -282,8 +282,11 @@ def _plan(
         if made.backward is None:
             return _native_plan(trace, given, made.results, outputs=len(made.results))
         backward, kept, gs, grads = made.backward
-        movable = not made.by_rules or all(is_elementwise(i.name) for i in backward.instructions)
-        back = _native_plan(backward, [*kept, *gs], grads, gradients=len(gs), movable=movable)
+        fit = None  # of a kernel's backward pass, which the rules do not replace, any
+        if made.by_rules:
+            elementwise = all(is_elementwise(i.name) for i in backward.instructions)
+            fit = native_call.same_order if elementwise else native_call.same_places
+        back = _native_plan(backward, [*kept, *gs], grads, gradients=len(gs), fit=fit)
         if back is None:
             return None
         return _native_plan(trace, given, [*made.results, *kept], back, outputs=len(made.results))
@@ -299,10 +302,10 @@ def _native_plan(
     *,
     outputs: int = 1,
     gradients: int = 0,
-    movable: bool = True,
+    fit: native_call.Fit | None = None,
 ) -> native_call.NativePlan | None:
     """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`; a backward
-    pass, whose last arguments are so many `gradients`, `movable` in memory, gives them all."""
+    pass, whose last arguments are so many `gradients` that `fit`, gives them all."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
     notes = TraceInterpreter(recording, given, real) if gradients else None
@@ -332,7 +335,7 @@ def _native_plan(
         plain if gradients else None,
         outputs,
         gradients,
-        movable,
+        fit,
     )
 
 

@@ -17,7 +17,7 @@ import functools
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -33,10 +33,13 @@ __all__ = [
     "DTYPE",
     "MAX_ARRAYS",
     "DispatchTable",
+    "Fit",
     "NativePlan",
     "available",
     "floating_point_exceptions",
     "primitive_call",
+    "same_order",
+    "same_places",
 ]
 
 DTYPE: Final = np.dtype
@@ -127,6 +130,10 @@ def _functions() -> dict[str, _Function]:
     return made
 
 
+Fit: TypeAlias = Callable[[Array, "tuple[int, ...]"], bool]
+"""Whether a gradient lies in memory as a plan can take it that was made for one with these strides."""
+
+
 class NativePlan:
     """A segment for arrays of given forms: what is read, what is made, what is given.
 
@@ -134,8 +141,9 @@ class NativePlan:
     results (those behind the arguments), -1 for None. Alone, a plan gives its one result; with `back`, the plan of a
     backward pass whose last arguments are `gradients`, it gives the result and a function of the gradient, for which
     it keeps what `gives` says. Where it has several `outputs`, it gives a tuple of these, and that function, of a tuple
-    of gradients, or None. `plain(arguments …)` does the same by NumPy calls. Gradients that lie in memory in another way are copied where
-    they are `movable`, else the function gives NotImplemented: the bits of sums may depend on where their numbers lie."""
+    of gradients, or None. `plain(arguments …)` does the same by NumPy calls. Gradients that lie in memory in another way are copied, but
+    where they are not as `fit` asks (`same_order`, `same_places`) the function gives NotImplemented: the bits of sums may depend on where
+    their numbers lie, and NumPy lays results out as their operands."""
 
     def __init__(
         self,
@@ -147,7 +155,7 @@ class NativePlan:
         plain: Callable[..., Any] | None = None,
         outputs: int = 1,
         gradients: int = 0,
-        movable: bool = True,
+        fit: Fit | None = None,
     ) -> None:
         held: list[Any] = [back]
 
@@ -183,18 +191,18 @@ class NativePlan:
             len(gives), cells(*gives), compiler().runtime["run_table"], id(None), outputs, gradients, id(tuple),
         ], np.int64)  # fmt: skip
         layouts = [a.strides for a in arguments[len(arguments) - gradients :]]
-        other = None if plain is None else functools.partial(_fallback, plain, layouts, movable)
+        other = None if plain is None else functools.partial(_fallback, plain, layouts, fit)
         self.holder: tuple[Any, ...] = (self.record, other, held)
 
 
 def _fallback(
-    plain: Callable[..., Any], layouts: list[tuple[int, ...]], movable: bool, state: tuple[Any, ...], g: Any
+    plain: Callable[..., Any], layouts: list[tuple[int, ...]], fit: Fit | None, state: tuple[Any, ...], g: Any
 ) -> Any:
     """The backward pass for gradients that lie in memory in another way, or where NumPy would warn."""
     given = g if type(g) is tuple else (g,)
     laid = [_laid_out(x, strides) for x, strides in zip(given, layouts, strict=True)]
     moved = any(a is not b for a, b in zip(laid, given, strict=True))
-    if moved and not movable and not all(map(_same_places, given, layouts)):
+    if moved and fit is not None and not all(map(fit, given, layouts)):
         return NotImplemented
     # axes of length 1 may have a step of their own
     if not moved or any(x.strides != strides for x, strides in zip(laid, layouts, strict=True)):
@@ -203,9 +211,17 @@ def _fallback(
     return pull(tuple(laid) if type(g) is tuple else laid[0])
 
 
-def _same_places(g: Array, strides: tuple[int, ...]) -> bool:
+def same_places(g: Array, strides: tuple[int, ...]) -> bool:
     """Whether the numbers of a gradient lie as in an array with these strides; the step along an axis of length 1 says nothing."""
     return all(n == 1 or a == b for n, a, b in zip(g.shape, g.strides, strides, strict=True))
+
+
+def same_order(g: Array, strides: tuple[int, ...]) -> bool:
+    """Whether the axes of a gradient have the order in memory that they have in an array with these strides. An axis along which it is
+    repeated, or of length 1, says nothing."""
+    axes = [(own, a) for n, own, a in zip(g.shape, g.strides, strides, strict=True) if n > 1 and own]
+    ranked = [a for _, a in sorted(axes, reverse=True)]
+    return all(own > 0 for own, _ in axes) and ranked == sorted(ranked, reverse=True)
 
 
 def _laid_out(g: Array, strides: tuple[int, ...]) -> Array:

@@ -663,3 +663,35 @@ def test_the_step_of_an_axis_of_length_one_says_nothing(at_once):
     assert same(table.call(other)[0], y)
     assert all(same(a, b) for a, b in zip(pull(one), pull(other), strict=True))
     assert table.call(x[:, :8][:1, ::-1]) is None  # steps of other axes do
+
+
+FORTRAN = np.asfortranarray(np.random.default_rng(2).normal(size=(4, 6)) > 0)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda h: -h,
+        lambda h: an.where(an.asarray(FORTRAN), h * 0.1, h),
+        lambda h: an.where(h > 0, h, 0.1 * h),
+        an.tanh,
+    ],
+    ids=["negative", "where, turned", "where", "tanh"],
+)
+@pytest.mark.parametrize("kind", ["turned", "repeated", "parts"])
+def test_a_gradient_lies_in_memory_as_the_rules_lay_it(function, kind):
+    """A product of it may have other last bits where it lies in another way."""
+    rng = np.random.default_rng(1)
+    g = {
+        "turned": rng.normal(size=(6, 4)).T,
+        "repeated": np.broadcast_to(rng.normal(size=6), (4, 6)),
+        "parts": rng.normal(size=(4, 13))[:, ::2][:, :6],
+    }[kind]
+    found = []
+    for _ in range(60):  # from some call on it is machine code
+        variable = an.Tensor(rng.normal(size=(4, 6)), requires_grad=True)
+        h = variable * 1.0
+        h.register_hook(lambda q: found.append(q._data.strides))
+        function(h).backward(an.asarray(g))
+    assert len(found) == 60
+    assert len(set(found)) == 1
