@@ -5,12 +5,15 @@ anynet imports no array library; what it needs of NumPy on the host is here and 
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from anynet_backends.concurrency import once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,26 +108,37 @@ def ulps(a: Array, b: Array) -> int:
 # ---- NumPy's random generators ----
 
 
+@once
+def _imported(module: str) -> Any:
+    """A module that is imported by one thread, while no process is forked: a child of the middle of it could never import it."""
+    return importlib.import_module(module)
+
+
+def _legacy() -> Any:
+    """NumPy's module of generators, which is imported when it is first asked for; its stubs lack some names."""
+    return _imported("numpy.random")
+
+
 def is_generator(obj: object) -> bool:
     """Whether `obj` is a random generator of NumPy."""
-    return isinstance(obj, (np.random.Generator, np.random.RandomState))
+    return isinstance(obj, (_legacy().Generator, _legacy().RandomState))
 
 
 def random_state(generator: Any = None) -> Any:
     """The state of a NumPy generator (by default the global one of ``numpy.random``), as a value to compare."""
-    if isinstance(generator, np.random.Generator):
+    if isinstance(generator, _legacy().Generator):
         return repr(generator.bit_generator.state)
-    source = np.random if generator is None else generator
+    source = _legacy() if generator is None else generator
     name, key, *rest = source.get_state(legacy=True)
     return name, key.tobytes(), *rest
 
 
 def random_keeper(generator: Any = None) -> Callable[[], None]:
     """A function that restores the present state of a NumPy generator."""
-    if isinstance(generator, np.random.Generator):
+    if isinstance(generator, _legacy().Generator):
         bits, state = generator.bit_generator, generator.bit_generator.state
         return lambda: setattr(bits, "state", state)
-    source: Any = np.random if generator is None else generator
+    source: Any = _legacy() if generator is None else generator
     legacy = source.get_state(legacy=True)
     return lambda: source.set_state(legacy)
 
@@ -132,11 +146,6 @@ def random_keeper(generator: Any = None) -> Callable[[], None]:
 def text(a: Array, prefix: str = "") -> str:
     """The elements as text; long arrays are abridged."""
     return str(np.array2string(np.asarray(a), separator=", ", prefix=prefix))
-
-
-def _legacy() -> Any:
-    """NumPy's module of generators, which NumPy imports when it is first asked for; its stubs lack some names."""
-    return np.random
 
 
 class Generators:
@@ -151,8 +160,7 @@ class Generators:
         self.torch: Any = None
 
     def __enter__(self) -> None:
-        import random  # here, and not above: it imports a dozen modules, and few programs need it
-
+        random = _imported("random")  # not above: it imports a dozen modules, and few programs need it
         torch = _torch()
         self.outside = (
             random.getstate(), _legacy().get_bit_generator(), None if torch is None else torch.get_rng_state(),
@@ -168,8 +176,7 @@ class Generators:
             torch.set_rng_state(self.torch)
 
     def __exit__(self, *_: object) -> None:
-        import random  # start-up time: as above
-
+        random = _imported("random")
         torch = _torch()
         used = _legacy().get_bit_generator()
         if not self.once:  # a copy of a state takes as long as a dozen draws
@@ -190,8 +197,7 @@ _spare: list[Any] = []
 
 def reseed(seed: int) -> None:
     """Begin the process's generators anew."""
-    import random  # start-up time: as above
-
+    random = _imported("random")
     random.seed(seed)
     _legacy().seed(seed & 0xFFFFFFFF)
     torch = _torch()
