@@ -29,6 +29,14 @@ INSIDE = {
     "backends/anynet_backends/jit": ["cuda_*.py", "device_trace.py"],
     "backends/anynet_backends/kernels": ["compiled_bins.py", "compiled_softmax.py", "compiled_sparse.py"],
     "anynet/testing/cases": ["[!_]*.py"],
+    "anynet/torch": [
+        "devices.py",
+        "distributed.py",
+        "grad_scaler.py",
+        "porting.py",
+        "sp*.py",
+        "utilities.py",
+    ],
     "anynet/torchvision": ["[a-z]*.py", "ops/*.py"],
 }
 """Files of packages that lie in an archive, and nowhere else in the wheel."""
