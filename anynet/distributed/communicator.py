@@ -1,8 +1,8 @@
 """Processes with a communicator between them: mpi4py's (`mpi.py`), or one of TCP connections with the same methods (`tcp.py`).
 
 No call blocks inside it: each is begun, and asked again and again whether it is done. So a process that waits hears that another one has
-failed, and raises an error that says so, instead of waiting for ever. Three communicators keep apart what may overlap: the calls of the
-program, the sums that are on their way during a backward pass, and the notices of failures.
+failed, and raises an error that says so, instead of waiting for ever. Four communicators keep apart what may overlap: the calls of the
+program, the sums that are on their way during a backward pass, messages from one process to another, and the notices of failures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import weakref
 from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from anynet.distributed.group import DistributedError, Group, Pending
 from anynet_backends import Array
@@ -118,28 +118,35 @@ class CommunicatorGroup(Group):
             raise DistributedError(self._broken)
 
     def _wait(self, request: Any, lane: _Lane, number: int, what: str) -> None:
-        """Return when a call is done. The processor is given away between the questions, the longer the longer it takes."""
+        """Return when a call is done."""
         if self._is_done(request, lane, number, what):
             return
-        began, asked, lane.waiting = time.monotonic(), 0, number
-        while not self._is_done(request, lane, number, what):
+        lane.waiting = number
+        self._until(
+            lambda: self._is_done(request, lane, number, what),
+            lambda: self._look(lane, number, what),
+            f"in {what} for the others; is one of them in another call?",
+        )
+        lane.waiting = 0
+
+    def _until(self, done: Callable[[], bool], look: Callable[[], None], what: str) -> None:
+        """Return when something is done; `look` raises where it never will be. The processor is given away between the questions, the
+        longer the longer it takes."""
+        began, asked = time.monotonic(), 0
+        while not done():
             asked += 1
             if asked % 16 == 0:
-                self._look(lane, number, what)
+                look()
                 if time.monotonic() - began > self.timeout:
-                    self._break(f"process {self.rank} of {self.size} has waited {self.timeout:g} s in {what} for the others; "
-                                "is one of them in another call?")  # fmt: skip
-                    raise DistributedError(self._broken)
+                    self._raise(f"process {self.rank} of {self.size} has waited {self.timeout:g} s {what}")
             time.sleep(0.0 if asked < 200 else 1e-4 if asked < 2000 else 1e-3)
-        lane.waiting = 0
 
     def _is_done(self, request: Any, lane: _Lane, number: int, what: str) -> bool:
         try:
             return bool(request.Test())
         except ConnectionError as error:
             self._look(lane, number, what)  # it may have said why
-            self._break(str(error))
-            raise DistributedError(self._broken) from error
+            self._raise(str(error), error)
 
     def _start(self, host: Array, op: str) -> Pending:
         in_place, operation = self.mpi.IN_PLACE, self._op(op)
@@ -190,20 +197,21 @@ class CommunicatorGroup(Group):
 
     def send(self, value: Any, to: int, tag: int = 0) -> Pending:
         """Begin to send a process a value, any picklable object; what is sent to a process comes there in this order."""
-        self._check_rank("send", to)
+        self._check_other("send", to)
         self._may("send")
         request = self._messages.isend((tag, value), to)
-        self._news.sent.append(request)  # it may not be forgotten before it is done
+        # it may not be forgotten before it is done
+        self._news.sent = [*(r for r in self._news.sent if not r.Test()), request]
 
-        def wait() -> None:
-            self._poll("send", to, lambda: self._has(request.Test))
+        def done() -> bool:
+            return self._has(request.Test)
 
-        return Pending(wait, lambda: self._has(request.Test))
+        return Pending(lambda: self._wait_for_message("send", to, done), done)
 
     def receive(self, source: int | None = None, tag: int = 0) -> tuple[int, Any]:
         """The next value with the tag that a process (by default any) has sent to this one, when it has come, and who has sent it."""
         if source is not None:
-            self._check_rank("receive", source)
+            self._check_other("receive", source)
         self._may("receive")
         sources = [r for r in range(self.size) if r != self.rank] if source is None else [source]
         found: list[int] = []
@@ -218,8 +226,14 @@ class CommunicatorGroup(Group):
                     return True
             return False
 
-        self._poll("receive", source, come)
+        self._wait_for_message("receive", source, come)
         return found[0], self._kept[found[0], tag].popleft()
+
+    def _check_other(self, where: str, other: int) -> None:
+        self._check_rank(where, other)
+        if other == self.rank:
+            msg = f"{where}: must be of another process than this one, which is process {other}"
+            raise ValueError(msg)
 
     def _has(self, test: Callable[[], Any]) -> bool:
         try:
@@ -227,42 +241,34 @@ class CommunicatorGroup(Group):
         except ConnectionError as error:
             self._hear()
             said = next((n.text for ns in self._news.notices.values() for n in ns if n.text), "")
-            self._break(f"another process has failed: {said}" if said else str(error))
-            raise DistributedError(self._broken) from error
+            self._raise(f"another process has failed: {said}" if said else str(error), error)
 
-    def _poll(self, what: str, other: int | None, done: Callable[[], bool]) -> None:
-        """Return when a message has come or gone."""
-        began, asked = time.monotonic(), 0
-        while not done():
-            asked += 1
-            if asked % 16 == 0:
-                self._hear()
-                left = {r: n[-1].text for r, n in self._news.notices.items() if n and other in (None, r)}
-                if (
-                    left
-                    and (other is not None or len(left) == self.size - 1 or any(left.values()))
-                    and not done()
-                ):
-                    rank, text = max(left.items(), key=lambda item: bool(item[1]))
-                    why = (
-                        f"has failed: {text}" if text else f"has ended its program, while {what} waits for it"
-                    )
-                    self._break(f"process {rank} of {self.size} {why}")
-                    raise DistributedError(self._broken)
-                if left and done():
-                    return
-                if time.monotonic() - began > self.timeout:
-                    whom = "any" if other is None else other
-                    self._break(
-                        f"process {self.rank} of {self.size} has waited {self.timeout:g} s in {what} for process {whom}"
-                    )
-                    raise DistributedError(self._broken)
-            time.sleep(0.0 if asked < 200 else 1e-4 if asked < 2000 else 1e-3)
+    def _wait_for_message(self, what: str, other: int | None, done: Callable[[], bool]) -> None:
+        """Return when a message has come from a process (from any), or gone there."""
+
+        def look() -> None:
+            self._hear()
+            left = {r: n[-1] for r, n in self._news.notices.items() if n and other in (None, r)}
+            failed = [r for r in left if left[r].text]
+            if (failed or (left and (other is not None or len(left) == self.size - 1))) and not done():
+                rank = (failed or list(left))[0]
+                self._raise(self._has_left(rank, left[rank], what))
+
+        self._until(done, look, f"in {what} for process {'any' if other is None else other}")
 
     # ----- failures -----
 
     def _break(self, why: str) -> None:
         self._broken = why
+
+    def _raise(self, why: str, cause: BaseException | None = None) -> NoReturn:
+        """Nothing can be called any more."""
+        self._break(why)
+        raise DistributedError(why) from cause
+
+    def _has_left(self, rank: int, notice: _Notice, what: str) -> str:
+        how = f"failed: {notice.text}" if notice.text else f"ended its program, while {what} waits for it"
+        return f"process {rank} of {self.size} has {how}"
 
     def _hear(self) -> None:
         """Take in the notices that have come."""
@@ -277,13 +283,7 @@ class CommunicatorGroup(Group):
         for rank, notices in sorted(self._news.notices.items()):
             for notice in notices:
                 if notice.calls[lane.name] < number:
-                    why = (
-                        f"has failed: {notice.text}"
-                        if notice.text
-                        else f"has ended its program, while {what} waits for it"
-                    )
-                    self._break(f"process {rank} of {self.size} {why}")
-                    raise DistributedError(self._broken)
+                    self._raise(self._has_left(rank, notice, what))
 
     def _tell(self, text: str) -> _Notice:
         busy = any(lane.waiting for lane in self._lanes.values())

@@ -35,7 +35,12 @@ def own():
     np.testing.assert_array_equal(
         group.receive(before)[1], np.random.default_rng(before).normal(size=400_000)
     )
-    for wrong, error in ((lambda: group.send(1, n), ValueError), (lambda: group.receive(-1), ValueError)):
+    for wrong, error in (
+        (lambda: group.send(1, n), ValueError),
+        (lambda: group.receive(-1), ValueError),
+        (lambda: group.send(1, r), ValueError),
+        (lambda: group.receive(r), ValueError),
+    ):
         try:
             wrong()
         except error:
