@@ -12,7 +12,7 @@ from anynet.distributed.mpi import MPIGroup
 from anynet.distributed.tcp import TCPGroup
 from anynet_backends.concurrency import ThreadStack, fork_safe_lock
 
-__all__ = ["failing_together", "launched", "leave", "meet", "met", "use", "world"]
+__all__ = ["failing_together", "join", "launched", "leave", "meet", "met", "use", "world"]
 
 _MPI: Final = {
     "PMI_SIZE": "mpiexec (MPICH, Intel MPI)",
@@ -124,7 +124,7 @@ def meet(group: Group) -> Group:
     Errors: `DistributedError` in a process that trains with others already.
     """
     with _lock:
-        if _found and _found[0][0] == os.getpid() and _found[0][1] is not group:
+        if _found and _found[0][0] == os.getpid() and _found[0][1] not in (group, _alone):
             msg = f"this process is of a group already: {_found[0][1]!r}"
             raise DistributedError(msg)
         _found[:] = [(os.getpid(), group)]
@@ -132,9 +132,17 @@ def meet(group: Group) -> Group:
 
 
 def leave() -> None:
-    """Forget the group of `meet`, so that this process is alone, or of another group by another `meet`."""
+    """This process is alone from now on, whatever a launcher says, until `join` or `meet`."""
     with _lock:
-        _found.clear()
+        _found[:] = [(os.getpid(), _alone)]
+
+
+def join() -> Group:
+    """What `world` is, after `leave`, too: the processes of a launcher meet again."""
+    with _lock:
+        if _found and _found[0][1] is _alone:
+            _found.clear()
+    return world()
 
 
 @contextmanager

@@ -11,19 +11,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from anynet.distributed import (
-    Group,
-    MPIGroup,
-    NCCLGroup,
-    Pending,
-    SingleProcess,
-    TCPGroup,
-    launched,
-    leave,
-    meet,
-    on_device,
-    world,
-)
+from anynet.distributed import Group, NCCLGroup, Pending, TCPGroup, launched, leave, meet, on_device
+from anynet.distributed.launch import join
 from anynet.tensor import Tensor, no_grad, unwrap, wrap
 from anynet.torch.tensor import adopt
 from anynet_backends import backend_of
@@ -81,7 +70,7 @@ def init_process_group(
         and launched({k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}) is None
     ):
         _meet(rank, world_size, init_method or "env://", timeout)
-    here = world()
+    here = join()
     if world_size >= 0 and (here.rank, here.size) != (rank, world_size):
         msg = f"torch.distributed: this is process {here.rank} of {here.size}, and the script says {rank} of {world_size}"
         raise ValueError(msg)
@@ -134,13 +123,7 @@ def _of(group: Group | None) -> Group:
 def get_backend(group: Group | None = None) -> str:
     """ "mpi", "gloo" for TCP connections, as PyTorch has them, or "nccl" where tensors on GPUs are summed by it."""
     found = _of(group)
-    return (
-        "nccl"
-        if isinstance(found, NCCLGroup)
-        else "mpi"
-        if isinstance(found, (MPIGroup, SingleProcess))
-        else "gloo"
-    )
+    return "nccl" if isinstance(found, NCCLGroup) else "gloo" if isinstance(found, TCPGroup) else "mpi"
 
 
 def get_rank(group: Group | None = None) -> int:

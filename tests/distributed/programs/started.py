@@ -78,9 +78,12 @@ def other(rank, size, way, method):
 
 def main(way):
     if way == "leaves":
-        dist.init_process_group("gloo")
-        dist.barrier()
-        dist.destroy_process_group()
+        for _ in range(2):
+            dist.init_process_group("gloo")
+            assert an.distributed.world().size == 2
+            dist.barrier()
+            dist.destroy_process_group()
+            assert an.distributed.world().size == 1  # nobody is waited for
         if os.environ["RANK"] == "1":
             raise OSError("disk full")
         time.sleep(2)
