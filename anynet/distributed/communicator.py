@@ -73,9 +73,8 @@ class CommunicatorGroup(Group):
         self._lanes["devices"] = _Lane("devices", None)  # the calls of NCCL, which has its own
         self.on_devices: dict[Any, Group] = {}
         self._control, self._messages = comm.Dup(), comm.Dup()
-        self._kept: defaultdict[tuple[int, int], deque[Any]] = defaultdict(
-            deque
-        )  # messages with tags that were not asked for
+        # messages with tags that were not asked for yet
+        self._kept: defaultdict[tuple[int, int], deque[Any]] = defaultdict(deque)
         self._news = _News()
         self._told: BaseException | None = None
         self._broken: str | None = None
@@ -299,9 +298,8 @@ class CommunicatorGroup(Group):
         Where all of them fail in the same place (the loss is no number, an option is refused), they can go on together. Else every
         later call raises `DistributedError`, and the processes are ended when their programs have ended.
         """
-        if (
-            self.size == 1 or self._told is error or os.getpid() != self._process
-        ):  # a forked process is none of the group
+        # a forked process is none of the group
+        if self.size == 1 or self._told is error or os.getpid() != self._process:
             return
         self._told = error
         own = self._tell(f"{type(error).__name__}: {error}"[:2000])

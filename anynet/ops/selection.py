@@ -88,9 +88,8 @@ def scatter(x: ArrayLike, indices: ArrayLike, values: ArrayLike | complex, /, *,
         return e.where(_like(x, backend_of(mask).reshape(mask, shape)), values, x)
     rows = _part(values, index.shape, "scatter")
     order, ranked, last = in_order(flat)
-    xp = backend_of(
-        last
-    )  # of fixed shapes, so that it can be part of a program: the values that do not stay are zeros in the sum
+    xp = backend_of(last)
+    # of fixed shapes, so that it can be part of a program: the values that do not stay are zeros in the sum
     rows = gather_rows(rows, index=order)
     rows = e.where(_like(rows, last), rows, False if rows.dtype == dtypes.bool else 0)
     placed = reshape(scatter_rows(rows, index=ranked, shape=(length,)), shape)

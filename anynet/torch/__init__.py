@@ -23,9 +23,8 @@ from types import ModuleType as _ModuleType
 from typing import Any
 from urllib.parse import urlparse as _urlparse
 
-__path__.append(
-    _os.path.join(__path__[0], "inside.zip")
-)  # in the wheel a part lies in an archive (hatch_build.py)
+# in the wheel a part lies in an archive (hatch_build.py)
+__path__.append(_os.path.join(__path__[0], "inside.zip"))
 
 import anynet as _an
 from anynet import dtypes as _dtypes

@@ -162,9 +162,8 @@ def _done(async_op: bool) -> Work | None:
 
 def _write(tensor: Any, value: Any) -> None:
     with no_grad():
-        tensor.copy_(
-            adopt(value if isinstance(value, Tensor) else wrap(value))
-        )  # an array is another process's
+        # an array is another process's
+        tensor.copy_(adopt(value if isinstance(value, Tensor) else wrap(value)))
 
 
 def _reduced(tensor: Any, op: str, group: Group | None) -> Any:
