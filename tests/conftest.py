@@ -99,7 +99,7 @@ def anynet_data() -> Path:
 def threads(request, monkeypatch):
     """Loops of machine code by one thread, and even the smallest by three."""
     from anynet_backends import onednn
-    from anynet_backends.jit import availability, scan, segment
+    from anynet_backends.jit import availability, parallel, scan, segment
 
     if request.param == "one thread":
         yield 1
@@ -108,9 +108,10 @@ def threads(request, monkeypatch):
         pytest.skip("needs the extras onednn and numba")
     dnnl = onednn.library.load_library()
     before = dnnl.max_threads()
-    monkeypatch.setattr(segment, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(segment, "PARALLEL_LENGTH", 1)
-    monkeypatch.setattr(scan, "PARALLEL_BYTES", 0)
+    for least in ("LEAST_ALONE", "_LEAST_REGION"):
+        monkeypatch.setattr(parallel, least, 0)
+    monkeypatch.setattr(scan, "_LEAST_STACKS", 0)
+    monkeypatch.setattr(segment, "_SHORTEST", 1)
     dnnl.dll.omp_set_num_threads(3)
     yield 3
     dnnl.dll.omp_set_num_threads(before)

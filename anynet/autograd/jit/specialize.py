@@ -41,8 +41,10 @@ __all__ = [
 
 WARMUP_CALLS: int = 24
 MAX_BYTES: Final = 1 << 20
-"""Bytes of the arguments and results: beyond, the calls cost little beside the work."""
-_BLOCKED_BYTES: Final = 1 << 18
+"""Bytes of the arguments: beyond, the calls cost little beside the work."""
+_MAX_TOTAL: Final = 1 << 22
+"""Bytes of the arguments and results, and of what lies between."""
+_BLOCKED_BYTES: Final = 1 << 19
 """Bytes of the arguments beyond which functions go block by block, where they can."""
 _WARMUP_CALLS_LARGE: Final = 3
 _MAX_PAUSE: Final = 31
@@ -317,7 +319,7 @@ def _native_plan(
     ):
         return None
     everything = (*made.arguments, *made.results)
-    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > MAX_BYTES:
+    if len(everything) > native_call.MAX_ARRAYS or sum(a.nbytes for a in everything) > _MAX_TOTAL:
         return None
     there = [x is not None for x in wanted]
 
@@ -343,4 +345,4 @@ def _native_plan(
 def _scratch() -> Array:
     """Scratch memory shared by all compiled functions: each holds the GIL from when it enters its addresses until it is done,
     so only one runs at a time."""
-    return aligned(MAX_BYTES)
+    return aligned(_MAX_TOTAL)

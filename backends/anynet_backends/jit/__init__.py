@@ -9,7 +9,7 @@ It compiles a single operation that is called again and again, a `Sequential`, a
 - `lowering`: instructions become `numpy_calls`. `program` runs the passes, and replays the calls.
 - `translation`: calls become machine code, by `fusion` of element-wise ones into loops (`loop_ir`) and by machine functions for the
   others (`calls`, `ufuncs`); what runs is a `segment`, or a `scan` of one.
-- `compiler`, `code_cache`: LLVM, with runtime.ll, and its code on disk.
+- `compiler`, `code_cache`: LLVM, with runtime.ll and parallel.ll, and its code on disk.
 - `native_call`: a program as a built-in function, on small arrays. `blocks`: one on large arrays, block by block, along the axes that
   `iteration` finds; `ordered_sums`: sums of large arrays in an order that blocks and threads do not change.
 - `printing`: each program after each pass, where `ANYNET_PASSES` asks for it.

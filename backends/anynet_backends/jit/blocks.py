@@ -20,7 +20,7 @@ import numpy as np
 from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import fork_safe_lock
-from anynet_backends.jit import native_call, native_function, ordered_sums, segment
+from anynet_backends.jit import native_function, ordered_sums, segment
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.geometry import byte_range, new_with_strides, span
@@ -41,6 +41,7 @@ from anynet_backends.jit.iteration import (
 )
 from anynet_backends.jit.memory_plan import aligned
 from anynet_backends.jit.ordered_sums import Stage, reduced_axes
+from anynet_backends.jit.parallel import LEAST_BLOCKS, SharedTable, team_for
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.tracer import Trace, TracedArray
 from anynet_backends.memory.layout import axes_in_memory, inverse
@@ -53,8 +54,6 @@ _MOST_NUMBERS: Final = 1 << 16
 _SHORTEST: Final = 32
 """Numbers of a row in memory, which is cut shorter only for blocks of more than `_MOST_NUMBERS`."""
 _SCRATCH: Final = 1 << 21
-_THREAD_BYTES: Final = 1 << 20
-"""Bytes of the arguments from which threads share the blocks."""
 
 
 class BlockTrace(Trace):
@@ -336,8 +335,7 @@ class _Body:
                 low, high = byte_range(a)
                 if not any(lo <= low and high <= hi for lo, hi in own):
                     raise NotBlocked
-        shared = compiler().runtime["parallel_loop"], compiler().runtime["onednn"]
-        if any(row.cells[0] in shared or row.again for row in made.rows):
+        if any(row.cells[0] == compiler().runtime["onednn"] or row.again for row in made.rows):
             raise NotBlocked
         self.rows = made.rows
         self.roots = (*made.arguments, *made.results)
@@ -376,7 +374,7 @@ def _over_blocks() -> tuple[Function, ...]:
     f = LoopFunction("over_blocks", 0, 5)
     args, (first, last, rows, moves, roots), data = f.argument("args"), f.sizes, f.data
     table, work, offsets, raised = (f.load("ptr", data, i) for i in range(4))
-    mask = Value("i32", str(native_call.floating_point_exceptions()))
+    mask = Value("i32", str(native_function.floating_point_exceptions()))
     f.assigned("i32", f"call i32 @feclearexcept({mask})")
     with f.loop(first, last) as block:
         here = f.at(offsets, f.op("mul", block, roots), "i64")
@@ -419,7 +417,7 @@ class _Part:
         self.held: list[Any] = [offsets]  # and what is no root: these are not kept alive
         table = []
         for row in body.rows:
-            places, dims, steps, arrays = row.held[0]
+            places, dims, steps, arrays = row.record.held
             own = places.copy()
             for k, (root, offset) in enumerate(segment.offsets_in(places, roots)):
                 if root < len(body.roots):
@@ -430,7 +428,7 @@ class _Part:
                     self.held.append(arrays[k])
             function, _, dims_at, steps_at, data, _ = row.cells
             table.append((function, native_function.data_pointer(own), dims_at, steps_at, data, 0))
-            self.held.append((own, dims, steps, row.held[1]))
+            self.held.append((own, dims, steps, row.held))
         self.table = np.array(table, np.int64)
         self.raised = np.zeros(1, np.int64)
         pointer = native_function.data_pointer
@@ -448,7 +446,7 @@ class Blocked:
     is here."""
 
     def __init__(
-        self, bodies: list[tuple[_Body, Array]], results: list[tuple[_Root, Any]], finish: Callable[..., list[Any]], nbytes: int
+        self, bodies: list[tuple[_Body, Array]], results: list[tuple[_Root, Any]], finish: Callable[..., list[Any]], work: int
     ) -> None:  # fmt: skip
         self.results = [
             (r.shape, dtype, axes_in_memory(r.strides) if r.shape else ()) for r, dtype in results
@@ -458,10 +456,9 @@ class Blocked:
             for shape, _, order in self.results
         ]
         self.finish = finish
-        large = nbytes >= _THREAD_BYTES
-        if large and any(dtype == np.float32 for _, dtype in results):
+        if work >= LEAST_BLOCKS and any(dtype == np.float32 for _, dtype in results):
             onednn.works()  # its threads: nothing may have asked for the library so far
-        team = onednn.team() if large else None
+        team = team_for(work, LEAST_BLOCKS)
         many = sum(len(offsets) for _, offsets in bodies)
         threads = max(1, min(onednn.threads(), many // 2)) if team else 1
         self.address = native_function.fast_data_pointer()
@@ -477,10 +474,8 @@ class Blocked:
             bounds.append(len(self.parts))
         at = self.address(self.bases)
         self.table = np.array([part.cells(at) for part in self.parts], np.int64)
-        self.bounds = np.array(bounds, np.int64)
-        head = self.address(self.table), self.address(self.bounds), threads
         self.threads = threads
-        self.team = None if threads == 1 else np.array((*head, *team), np.int64)  # type: ignore[misc]
+        self.shared = None if threads == 1 or team is None else SharedTable(self.table, bounds, team)
 
     def __call__(self, *given: Array) -> list[Any] | None:
         # an operation of NumPy on arrays without axes gives a scalar, which has no memory of an array's form
@@ -494,10 +489,10 @@ class Blocked:
             return None
         try:
             self.bases[:] = [self.address(a) for a in (*given, *made)]
-            if self.team is None:
+            if self.shared is None:
                 compiler().run_table(self.address(self.table), 0, len(self.parts))
             else:
-                compiler().run_parallel(self.address(self.team))
+                self.shared.run()
             if any(part.raised[0] for part in self.parts):
                 return None
         finally:
@@ -616,8 +611,8 @@ def _with_cut(
     first = bodies[0][0]
     results = [(r, x.dtype) for r, x in zip(first.results, first.made, strict=True)]
     finish = _Finish(trace, given, wanted, instructions, first.results, first.partials)
-    nbytes = sum(x.value.nbytes for x in given)
-    return Blocked(bodies, results, finish, nbytes), first.calls
+    work = sum(segment.work_of(body.rows) * len(offsets) for body, offsets in bodies)
+    return Blocked(bodies, results, finish, work), first.calls
 
 
 def _offsets(body: _Body, over: list[Atom], outer: list[tuple[int, ...]], begins: range) -> Array:

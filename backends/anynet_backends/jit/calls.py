@@ -18,7 +18,7 @@ from anynet_backends.jit.loop_ir import LETTERS
 from anynet_backends.jit.native_function import data_pointer
 from anynet_backends.jit.numpy_calls import NumpyCall, gather, scatter, within
 from anynet_backends.jit.rows import row_calls, sum_rows, sum_taken_rows, take_rows
-from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, NativeSegment, nested_call
+from anynet_backends.jit.segment import KernelCall, LoopArgs, NativeSegment, nested_call
 from anynet_backends.jit.ufuncs import inner_loop
 from anynet_backends.memory.reductions import PLAIN_FLOATS, ones_vector, sum_by_dot
 from anynet_backends.products import matmul
@@ -26,12 +26,15 @@ from anynet_backends.products import matmul
 __all__ = ["finite_check", "kernel_calls", "primitive_of"]
 
 
+_LONG: Final = 1 << 21
+
+
 def finite_check(x: Array) -> Callable[[], bool] | None:
     """A function that says whether the memory of x holds finite numbers alone; None where that is left to NumPy, and to BLAS where
     threads share a long vector."""
     if x.dtype not in PLAIN_FLOATS or not (x.flags.c_contiguous and x.flags.aligned):
         return None
-    if x.nbytes >= PARALLEL_BYTES and onednn.team() is not None:
+    if x.nbytes >= _LONG and onednn.team() is not None:
         return None
     row = KernelCall(
         compiler().runtime[f"not_finite_{LETTERS[x.dtype]}"],

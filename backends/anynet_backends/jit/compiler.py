@@ -53,7 +53,6 @@ class Compiler:
         self.known: dict[str, dict[str, int]] = {}
         self.runtime = self.functions(_runtime(), _RUNTIME)
         self.run_table = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.runtime["run_table"])
-        self.run_parallel = ctypes.CFUNCTYPE(None, ctypes.c_int64)(self.runtime["run_parallel"])
 
     def functions(self, code: str, names: Sequence[str]) -> dict[str, int]:
         """Addresses of the functions of a text of code."""
@@ -98,8 +97,7 @@ def text_of(file: str, **values: object) -> str:
 
 
 _RUNTIME: Final = (
-    "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "parallel_loop", "run_parallel", "parallel_table", "within",
-    "take_rows",
+    "run_table", "run_segment", "data_pointer", "nested_loop", "onednn", "within", "take_rows",
     *(f"{f}_{a}" for f in ("gather", "scatter", "add_rows", "sum_rows", "sum_taken_rows", "not_finite") for a in "fd"),
 )  # fmt: skip
 """The functions of the runtime: see runtime.ll, indexing.ll and finite.ll."""
@@ -109,7 +107,7 @@ def _runtime() -> str:
     contents_of_bytes = bytes.__basicsize__ - 1
     return (
         text_of("structs.ll")
-        + text_of("runtime.ll", BYTES=contents_of_bytes, OPERANDS=MOST_OPERANDS, AXES=MOST_AXES)
+        + text_of("runtime.ll", BYTES=contents_of_bytes)
         + text_of("indexing.ll", TYPE="float", LETTER="f")
         + text_of("indexing.ll", TYPE="double", LETTER="d")
         + text_of("finite.ll", BITS="i32", EXPONENT=0xFF << 23, LETTER="f")

@@ -20,6 +20,7 @@ from anynet_backends.jit import availability, numpy_calls, translation
 from anynet_backends.jit.errors import CompileError
 from anynet_backends.jit.geometry import byte_range
 from anynet_backends.jit.native_function import data_pointer
+from anynet_backends.jit.parallel import parallel_loops
 from anynet_backends.jit.program import Program
 from anynet_backends.jit.segment import KernelCall, LoopArgs, NativeSegment, loop_call
 from anynet_backends.jit.tracer import ACTIVE, Trace
@@ -155,11 +156,12 @@ def _loop(
     n = vectors[0].size
     there = {data_pointer(a): b for a, b in zip(program.samples, vectors, strict=True)}
     there |= {data_pointer(a): b for a, b in zip(program.cells, cells, strict=True)}
-    _, _, steps, arrays = row.held[0]
+    _, _, steps, arrays = row.record.held
     moved = [there.get(data_pointer(a), a) for a in arrays]
-    return (
-        NativeSegment([loop_call(row.cells[0], LoopArgs(moved, (n,), [*steps]), (n,))]).run if n else _nothing
-    )
+    if not n:
+        return _nothing
+    over_all = loop_call(row.cells[0], LoopArgs(moved, (n,), [*steps]), (n,), each=2 * len(program.calls))
+    return NativeSegment(parallel_loops([over_all])).run
 
 
 def _calls(

@@ -15,7 +15,7 @@ from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import MOST_AXES, compiler, converts_half
 from anynet_backends.jit.elementary import written_as
 from anynet_backends.jit.geometry import broadcast_strides, collapse_axes, layout_of, overlaps_partly
-from anynet_backends.jit.loop_ir import CASTS, ELEMENTARY_RULES, LETTERS, RULES, SIZE, FusedLoop, LoopOp
+from anynet_backends.jit.loop_ir import CASTS, ELEMENTARY_RULES, LETTERS, RULES, SIZE, FusedLoop, LoopOp, work
 from anynet_backends.jit.numpy_calls import NumpyCall, choose, set_where
 from anynet_backends.jit.printing import print_pass
 from anynet_backends.jit.segment import KernelCall, LoopArgs, loop_call, nested_call
@@ -99,7 +99,7 @@ def fuse(pending: list[ElementwiseCall], wanted: Callable[[Array], bool]) -> lis
     print_pass("loops", f"loop over {dims}", loop.lines)
     record = LoopArgs([arrays[i] for i in order], dims, [s for steps in strides for s in steps])
     function = compiler().functions(loop.code(), ("kernel",))["kernel"]
-    return [loop_call(function, record, dims, writes=[i for i, _ in loop.stores])]
+    return [loop_call(function, record, dims, writes=[i for i, _ in loop.stores], each=loop.work)]
 
 
 def elementwise_call(call: NumpyCall) -> ElementwiseCall | None:
@@ -211,7 +211,7 @@ def ufunc_call(e: ElementwiseCall) -> list[KernelCall] | None:
     strides = strides[1:]
     if len(dims) == 1:
         record = LoopArgs(arrays, dims, [s[0] for s in strides])
-        return [loop_call(found[0], record, dims, found[1], writes=[len(e.inputs)])]
+        return [loop_call(found[0], record, dims, found[1], writes=[len(e.inputs)], each=work(e.name))]
     if len(dims) == 2 and len(arrays) <= 4:
         return [
             nested_call(

@@ -16,11 +16,11 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
-from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, LoopArgs, Parts
+from anynet_backends.jit.parallel import LEAST_ALONE, shared_loop, team_for
+from anynet_backends.jit.segment import KernelCall, LoopArgs, Parts
 from anynet_backends.memory.outputs import empty_output
 
 __all__ = ["LANES", "Function", "Loop", "LoopFunction", "Operand", "Value", "elementwise"]
@@ -251,7 +251,7 @@ class Loop:
     them are its results, whose shapes and dtypes `makes` has; called with the others, it makes and returns these.
 
     `sizes` and `strides` (in bytes, for each array as many as there are sizes, the last zeros left out) begin with an axis that
-    OpenMP's threads share where `nbytes` are many. The call lets go of the interpreter's lock."""
+    OpenMP's threads share where there is much `work`, in bytes that are moved in that time. The call lets go of the interpreter's lock."""
 
     def __init__(
         self,
@@ -259,7 +259,7 @@ class Loop:
         sizes: Sequence[int],
         strides: Sequence[Sequence[int]],
         data: Array,
-        nbytes: int,
+        work: int,
         makes: Sequence[tuple[tuple[int, ...], Any]],
     ) -> None:
         axes = len(sizes)
@@ -271,7 +271,8 @@ class Loop:
         self.alone = _call(function), data_pointer(data)
         self.shared: tuple[Any, int] | None = None
         self.head = function, data_pointer(data), len(strides), axes
-        self.large = nbytes >= PARALLEL_BYTES and sizes[0] > 1
+        self.work = work if sizes[0] > 1 else 0
+        self.large = self.work >= LEAST_ALONE
         self.rest = data_pointer(self.sizes), data_pointer(self.strides)
         self.places, self.address = ctypes.c_void_p * len(strides), fast_data_pointer()
 
@@ -293,22 +294,17 @@ class Loop:
         """The call of `run` as a row of a segment."""
         record = LoopArgs(arrays, self.sizes.tolist(), self.strides.reshape(-1).tolist())
         results = range(len(arrays) - len(self.makes), len(arrays))
-        parts = Parts(*self.head[:2], tuple(self.strides[:, 0].tolist()), frozenset(results), whole=True)
-        team = onednn.team() if self.large else None
-        if team is None:
-            return KernelCall(self.head[0], record, self.head[1], held=self, parts=parts)
-        cells = np.array((*self.head, *team), np.int64)
-        return KernelCall(
-            compiler().runtime["parallel_loop"], record, data_pointer(cells), held=(self, cells), parts=parts
-        )
+        steps = tuple(self.strides[:, 0].tolist())
+        parts = Parts(*self.head[:2], steps, frozenset(results), whole=True, work=self.work)
+        return KernelCall(self.head[0], record, self.head[1], held=self, parts=parts)
 
     def _over_threads(self) -> tuple[Any, int]:
-        """The call on all threads, as soon as there are some."""
-        team = onednn.team()
+        """The call on all threads, as soon as there are some that it is worth."""
+        team = team_for(self.work)
         if team is None:
             return self.alone
         self.cells = np.array((*self.head, *team), np.int64)
-        self.shared = _call(compiler().runtime["parallel_loop"]), data_pointer(self.cells)
+        self.shared = _call(shared_loop()), data_pointer(self.cells)
         return self.shared
 
 

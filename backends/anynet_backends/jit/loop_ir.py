@@ -17,7 +17,17 @@ from anynet_backends.jit.compiler import text_of
 from anynet_backends.jit.elementary import ELEMENTARY, LOGISTIC, PREFIX
 from anynet_backends.jit.ir_builder import Function, LoopFunction
 
-__all__ = ["CASTS", "ELEMENTARY_RULES", "LETTERS", "LLVM_TYPES", "RULES", "SIZE", "FusedLoop", "LoopOp"]
+__all__ = [
+    "CASTS",
+    "ELEMENTARY_RULES",
+    "LETTERS",
+    "LLVM_TYPES",
+    "RULES",
+    "SIZE",
+    "FusedLoop",
+    "LoopOp",
+    "work",
+]
 
 LETTERS: Final = {
     np.dtype(np.float32): "f",
@@ -75,6 +85,13 @@ CASTS: Final = {
 _INTRINSICS: Final = ("fabs", "sqrt", "floor", "ceil", "trunc", "rint")
 
 
+def work(name: str) -> int:
+    """What a function takes for one number, in bytes that are moved in that time."""
+    if name not in _REAL:
+        return 24  # an exponential, a logarithm and the like
+    return 6 if name in ("divide", "reciprocal", "sqrt") else 2
+
+
 class LoopOp(NamedTuple):
     """One function of a loop: its name, the type it works in, its arguments (("in", operand) or ("op", number))."""
 
@@ -98,6 +115,11 @@ class FusedLoop(NamedTuple):
     stores: tuple[tuple[int, int], ...]
     outer: int
     row: int = 0
+
+    @property
+    def work(self) -> int:
+        """What is computed for one element, as `work` of each function."""
+        return sum(work(op.name) for op in self.ops)
 
     def lines(self) -> list[str]:
         """As text: operands, functions, stores."""

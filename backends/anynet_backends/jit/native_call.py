@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import platform
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -26,6 +25,8 @@ from anynet_backends.array_api import Array
 from anynet_backends.concurrency import once
 from anynet_backends.jit import availability, native_function, segment
 from anynet_backends.jit.compiler import compiler, text_of
+from anynet_backends.jit.native_function import floating_point_exceptions
+from anynet_backends.jit.parallel import parallel_regions
 from anynet_backends.memory.layout import axes_in_memory
 from anynet_backends.memory.outputs import empty_output
 
@@ -36,7 +37,6 @@ __all__ = [
     "Fit",
     "NativePlan",
     "available",
-    "floating_point_exceptions",
     "primitive_call",
     "same_order",
     "same_places",
@@ -64,7 +64,7 @@ def _layouts_fit() -> bool:
     fits = (
         sys.maxsize == 2**63 - 1 and sys.implementation.name == "cpython" and not hasattr(sys, "getobjects")
     )
-    if not fits or platform.machine() not in _EXCEPTIONS:
+    if not fits or not floating_point_exceptions():
         return False
     if not all(hasattr(ctypes.pythonapi, name) for name in ("feclearexcept", "fetestexcept")):
         return False
@@ -89,15 +89,6 @@ def _layouts_fit() -> bool:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(x.dtype))  # which the call takes
     y = made(id(np.ndarray), x.dtype, 2, shape, None, None, 0, None)
     return type(y) is np.ndarray and (y.shape, y.dtype) == (x.shape, x.dtype)
-
-
-_EXCEPTIONS: Final = {"x86_64": 1 | 4 | 8, "AMD64": 1 | 4 | 8, "aarch64": 1 | 2 | 4, "arm64": 1 | 2 | 4}
-"""FE_INVALID, FE_DIVBYZERO and FE_OVERFLOW in <fenv.h>."""
-
-
-def floating_point_exceptions() -> int:
-    """The exceptions of real numbers of which NumPy warns, as this processor counts them."""
-    return _EXCEPTIONS[platform.machine()]
 
 
 @functools.cache
@@ -166,6 +157,7 @@ class NativePlan:
 
         roots = (*arguments, *results)
         moves: list[int] = []
+        rows = parallel_regions(rows)
         for row in rows:
             found, needed = segment.relocations(row, roots)
             moves += found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import platform
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,7 +14,13 @@ from anynet_backends.array_api import Array
 from anynet_backends.concurrency import immortal, once
 from anynet_backends.jit.compiler import compiler
 
-__all__ = ["MethodDefinition", "data_pointer", "fast_data_pointer", "native_function"]
+__all__ = [
+    "MethodDefinition",
+    "data_pointer",
+    "fast_data_pointer",
+    "floating_point_exceptions",
+    "native_function",
+]
 
 
 def _from_interface(a: Array) -> int:
@@ -41,6 +48,15 @@ def fast_data_pointer() -> Callable[[Array], int]:
     if built(sample) == _from_interface(sample):
         _pointer = built
     return _pointer
+
+
+_EXCEPTIONS: Final = {"x86_64": 1 | 4 | 8, "AMD64": 1 | 4 | 8, "aarch64": 1 | 2 | 4, "arm64": 1 | 2 | 4}
+"""FE_INVALID, FE_DIVBYZERO and FE_OVERFLOW in <fenv.h>."""
+
+
+def floating_point_exceptions() -> int:
+    """The exceptions of real numbers of which NumPy warns, as this processor counts them; 0 where that is not known."""
+    return _EXCEPTIONS.get(platform.machine(), 0)
 
 
 class MethodDefinition(ctypes.Structure):

@@ -18,7 +18,8 @@ from anynet_backends.jit.compiler import compiler
 from anynet_backends.jit.elementary import suited
 from anynet_backends.jit.geometry import byte_range
 from anynet_backends.jit.native_function import data_pointer, fast_data_pointer
-from anynet_backends.jit.segment import PARALLEL_BYTES, KernelCall, offsets_in
+from anynet_backends.jit.parallel import SharedTable, parallel_loops, threads_for
+from anynet_backends.jit.segment import KernelCall, offsets_in
 from anynet_backends.jit.translation import native_segments
 
 __all__ = ["RelocatableSegment", "call_now", "scan", "scan_stacks"]
@@ -38,8 +39,8 @@ class RelocatableSegment:
         stateful = any(row.cells[0] == compiler().runtime["onednn"] for row in rows)
         for row in rows:
             self.firsts.append(len(which))
-            places, dims, steps, arrays = row.held[0]
-            self.held.append((dims, steps, row.held[1]))
+            places, dims, steps, arrays = row.record.held
+            self.held.append((dims, steps, row.held))
             for (root, offset), array in zip(offsets_in(places, roots), arrays, strict=True):
                 which.append(root)
                 offsets.append(offset)
@@ -77,9 +78,7 @@ def _run(segments: Sequence[RelocatableSegment], bases: Array, bounds: Sequence[
         if len(kept) == 1 or team is None:
             compiler().run_table(at, 0, len(bases) * rows)
             return
-        edges = np.array(bounds, np.int64) * rows
-        cells = np.array((at, data_pointer(edges), len(kept), *team), np.int64)
-        compiler().run_parallel(data_pointer(cells))
+        SharedTable(table, [i * rows for i in bounds], team).run()
 
 
 _segments: OrderedDict[Any, Any] = OrderedDict()
@@ -89,6 +88,8 @@ _translation_lock = fork_safe_lock()
 
 
 _MOST_SEGMENTS: Final = 128
+_LEAST_STACKS: Final = 1 << 18
+"""Bytes of stacks that threads share: products and exponentials of each matrix."""
 after_fork(_segments.clear)  # some hold calls that rely on threads
 
 
@@ -125,7 +126,7 @@ def scan_stacks(
     large stacks are shared by threads, each with room of its own and products that BLAS makes."""
     lead = stacks[0].shape[:-2]
     first = tuple([a[(0,) * len(lead)] for a in stacks])
-    parts = min(onednn.threads(), math.prod(lead)) if sum(a.nbytes for a in stacks) >= PARALLEL_BYTES else 1
+    parts = min(threads_for(sum(a.nbytes for a in stacks), _LEAST_STACKS), math.prod(lead))
     segments = _segments_apart(body, first, held, scratch, parts) if available() else None
     if segments is None:
         for at in np.ndindex(lead):
@@ -239,7 +240,8 @@ def _translated(
 
     body(note, *roots)
     segments = native_segments(calls, (*places, *held))
-    return RelocatableSegment([row for s in segments for row in s.rows], roots) if segments else None
+    rows = [row for s in segments for row in s.rows]
+    return RelocatableSegment(rows if apart else parallel_loops(rows), roots) if segments else None
 
 
 def call_now(f: Callable[..., Any], *args: Any) -> None:

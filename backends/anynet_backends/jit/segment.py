@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from anynet_backends import onednn
 from anynet_backends.array_api import Array
 from anynet_backends.concurrency import once
 from anynet_backends.jit.compiler import compiler
@@ -22,8 +22,6 @@ from anynet_backends.jit.native_function import (
 )
 
 __all__ = [
-    "PARALLEL_BYTES",
-    "PARALLEL_LENGTH",
     "SMALL_BYTES",
     "KernelCall",
     "LoopArgs",
@@ -34,6 +32,7 @@ __all__ = [
     "nested_call",
     "relocations",
     "summary",
+    "work_of",
 ]
 
 
@@ -54,13 +53,6 @@ SMALL_BYTES: Final = 1 << 20
 """Segments that touch fewer bytes run without giving up the interpreter\'s lock."""
 
 
-PARALLEL_BYTES: Final = 1 << 21
-"""Loops over so many bytes and more use all threads."""
-
-
-PARALLEL_LENGTH: Final = 64
-
-
 @once
 def _run_segment() -> MethodDefinition:
     """The definition of the function that runs a table."""
@@ -72,6 +64,11 @@ def _run_segment() -> MethodDefinition:
 def bytes_touched(rows: Sequence[KernelCall]) -> int:
     """The bytes of all arrays of some calls."""
     return sum(a.nbytes for row in rows for a in row.arrays)
+
+
+def work_of(rows: Sequence[KernelCall]) -> int:
+    """The work of some calls: their bytes, where no more is known."""
+    return sum(max(bytes_touched([row]), row.parts.work if row.parts else 0) for row in rows)
 
 
 class NativeSegment:
@@ -117,20 +114,23 @@ def summary(code: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]]) -> str:
 
 class Parts(NamedTuple):
     """How a call is made for a part of its outermost axis alone: the function with its data, the bytes from one index of that axis to the
-    next in each argument, and which arguments it writes. `whole`: for one index it may touch all of an argument up to the next."""
+    next in each argument, and which arguments it writes. `whole`: for one index it may touch all of an argument up to the next. `work`:
+    how much the whole call is, in bytes that are moved in that time, where each index is a part of its own; 0: no call for threads."""
 
     function: int
     data: int
     steps: tuple[int, ...]
     writes: frozenset[int]
     whole: bool = False
+    work: int = 0
 
 
 class KernelCall:
     """A function pointer with its arguments. `again`: the NumPy call that it stands for, if it may reject them; `parts`: how it is made in
-    parts, where its outermost axis (the first of its dimensions) allows that; `places`: where the addresses of its arrays stand."""
+    parts, where its outermost axis (the first of its dimensions) allows that; `places`: where the addresses of its arrays stand; `held`:
+    what else must live as long as it."""
 
-    __slots__ = ("again", "arrays", "cells", "held", "parts", "places")
+    __slots__ = ("again", "arrays", "cells", "held", "parts", "places", "record")
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ class KernelCall:
     ) -> None:
         self.cells = (function, *record.addresses, data, int(again is not None))
         self.again = again
-        self.held = (record.held, held)
+        self.record, self.held = record, held
         self.arrays: tuple[Array, ...] = record.held[-1]
         self.parts = parts
         self.places: list[tuple[Array, tuple[Array, ...]]] = [(record.held[0], self.arrays)]
@@ -162,35 +162,36 @@ def offsets_in(places: Array, roots: Sequence[Array]) -> list[tuple[int, int]]:
 def relocations(row: KernelCall, roots: Sequence[Array]) -> tuple[list[int], list[Any]]:
     """The cells of a call's arguments that point into roots, as (address of the cell, root, offset) …, and what must be kept alive as
     long as the call is used, without the roots."""
-    places, dims, steps, arrays = row.held[0]
     found: list[int] = []
-    held: list[Any] = [places, dims, steps, row.held[1]]
-    for i, (root, offset) in enumerate(offsets_in(places, roots)):
-        if root < len(roots):
-            found += [data_pointer(places) + 8 * i, root, offset]
-        else:
-            held.append(arrays[i])
+    held: list[Any] = [*row.record.held[:-1], row.held]
+    for places, arrays in row.places:
+        held.append(places)
+        for i, (root, offset) in enumerate(offsets_in(places, roots)):
+            if root < len(roots):
+                found += [data_pointer(places) + 8 * i, root, offset]
+            else:
+                held.append(arrays[i])
     return found, held
 
 
+_SHORTEST: Final = 64
+"""Numbers of the outermost axis of a loop that threads share."""
+
+
 def loop_call(
-    function: int, record: LoopArgs, dims: Sequence[int], data: int = 0, writes: Sequence[int] = ()
+    function: int,
+    record: LoopArgs,
+    dims: Sequence[int],
+    data: int = 0,
+    writes: Sequence[int] = (),
+    each: int = 0,
 ) -> KernelCall:
-    """The call of a loop over elements, which writes the arguments of these numbers; by all of OpenMP's threads where the loop is long
-    enough."""
-    arrays: tuple[Array, ...] = record.held[-1]
-    parts = Parts(function, data, tuple(record.held[2][:: len(dims)].tolist()), frozenset(writes))
-    team = (
-        onednn.team()
-        if sum(a.nbytes for a in arrays) >= PARALLEL_BYTES and dims[0] >= PARALLEL_LENGTH
-        else None
-    )
-    if team is None:
-        return KernelCall(function, record, data, parts=parts)
-    cells = np.array((function, data, len(arrays), len(dims), *team), np.int64)
-    return KernelCall(
-        compiler().runtime["parallel_loop"], record, data_pointer(cells), held=cells, parts=parts
-    )
+    """The call of a loop over elements, which writes the arguments of these numbers. `each`: what is computed for one element, in bytes
+    that are moved in that time."""
+    work = sum(a.nbytes for a in record.held[-1]) + each * math.prod(dims)
+    steps = tuple(record.held[2][:: len(dims)].tolist())
+    parts = Parts(function, data, steps, frozenset(writes), work=work if dims[0] >= _SHORTEST else 0)
+    return KernelCall(function, record, data, parts=parts)
 
 
 def nested_call(

@@ -538,12 +538,12 @@ class _Plan:
         x, w, stats, sums = (tuple([step * size for step in steps]) for steps in (x, w, stats, sums))
         self.over = over
         self.ones, self.zeros = np.ones(weights, dtype), np.zeros(weights, dtype)
-        data, nbytes = np.array([eps, count], np.float64), 2 * math.prod(given) * size if shared else 0
+        data, work = np.array([eps, count], np.float64), 4 * math.prod(given) * size if shared else 0
         whole, small, each = ((shape, dtype) for shape in (given, kept, parts))
         forward, backward = addresses
-        self.forward = Loop(forward, sizes, (x, w, w, x, stats, stats), data, nbytes, (whole, small, small))
+        self.forward = Loop(forward, sizes, (x, w, w, x, stats, stats), data, work, (whole, small, small))
         self.backward = Loop(
-            backward, sizes, (x, x, stats, stats, w, x, sums, sums), data, 2 * nbytes, (whole, each, each)
+            backward, sizes, (x, x, stats, stats, w, x, sums, sums), data, 2 * work, (whole, each, each)
         )
 
     def summed(self, xp: Backend, parts: Array, shape: Ints) -> Array:

@@ -255,8 +255,10 @@ class _Plan:
         step = (4 * (columns if outer == 1 else n * inner),)
         makes, none = ((shape, np.float32),), np.zeros(1)
         nbytes = 4 * math.prod(shape)
-        self.forward = Loop(_address(log, False, inner == 1), sizes, [step] * 2, none, 2 * nbytes, makes)
-        self.backward = Loop(_address(log, True, inner == 1), sizes, [step] * 3, none, 3 * nbytes, makes)
+        # an exponential is the work of six numbers that are moved
+        forward, backward = 8 * nbytes, (9 if log else 3) * nbytes
+        self.forward = Loop(_address(log, False, inner == 1), sizes, [step] * 2, none, forward, makes)
+        self.backward = Loop(_address(log, True, inner == 1), sizes, [step] * 3, none, backward, makes)
 
 
 _plan = functools.lru_cache(maxsize=256)(_Plan)

@@ -38,8 +38,9 @@ def run(f, values, g):
 
 
 @pytest.fixture
-def made():
-    """Whether anything was carried out block by block."""
+def made(monkeypatch):
+    """Whether anything was carried out block by block, as arrays from 256 KiB on are here."""
+    monkeypatch.setattr(specialize, "_BLOCKED_BYTES", 1 << 18)
     for owner in list(specialize.caches.owners):
         owner.specializations.clear()
         owner.compilable = True

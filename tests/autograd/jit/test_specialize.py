@@ -86,7 +86,7 @@ def lying(values, layout):
 
 @pytest.mark.parametrize("layout", ["dense", "columns", "steps"])
 @pytest.mark.parametrize("case", [c for c in CASES if not c.steps], ids=lambda c: c.name)
-def test_same_bits(case, layout):
+def test_same_bits(case, layout, threads):
     """Each operation of each case, forwards and backwards, against the kernel that it was made of."""
     made = []
 
@@ -212,6 +212,18 @@ def test_warnings_are_numpys(at_once):
         with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
             x / zero
     assert (x / an.asarray([2.0, 4.0])).tolist() == [0.5, 0.5]  # the exception does not stay
+
+
+@pytest.mark.parametrize("n", [3, 96])
+def test_a_warning_for_a_number_that_another_thread_has(at_once, threads, n):
+    x, fine = an.ones((n,)), an.ones((n,))
+    for i in range(n):
+        divisor = np.ones(n)
+        divisor[i] = 0.0
+        with pytest.warns(RuntimeWarning, match="divide by zero"):
+            y = x / an.asarray(divisor)
+        assert np.isinf(y.numpy()).nonzero()[0].tolist() == [i]
+        assert an.sum(x / fine) == n  # the exception does not stay in any thread
 
 
 def test_a_warning_of_the_backward_pass(at_once):

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import pytest
 from sample_arrays import same
 
 from anynet_backends import onednn
-from anynet_backends.jit import availability, numpy_calls, ordered_sums, parallel, segment, translation
+from anynet_backends.jit import (
+    availability,
+    native_function,
+    numpy_calls,
+    ordered_sums,
+    parallel,
+    segment,
+    translation,
+)
 
 pytestmark = pytest.mark.skipif(
     not availability.available() or onednn.find() is None, reason="needs the extras onednn and numba"
@@ -18,8 +28,8 @@ pytestmark = pytest.mark.skipif(
 def _three_threads(monkeypatch):
     dnnl = onednn.library.load_library()
     before = dnnl.max_threads()
-    monkeypatch.setattr(segment, "PARALLEL_BYTES", 0)
-    monkeypatch.setattr(parallel, "_SMALL_CALL", 0)
+    for limit in ("LEAST_ALONE", "_LEAST_REGION", "_SMALL_CALL"):
+        monkeypatch.setattr(parallel, limit, 0)
     dnnl.dll.omp_set_num_threads(3)
     yield
     dnnl.dll.omp_set_num_threads(before)
@@ -92,6 +102,26 @@ def test_what_depends_on_other_parts_comes_after(second):
     for one in calls:
         one.f(*one.args)
     assert all(same(a, b) for a, b in zip(found, (x, y, z), strict=True))
+
+
+def test_an_exception_of_any_thread_is_one_of_the_caller():
+    x, y, z, _ = buffers()
+    made = parallel.parallel_regions(
+        rows_of([call(np.multiply, x, 4.0, y), call(np.add, y[:, :-1], y[:, 1:], z[:, 1:])], [y, z])
+    )
+    assert len(made) == 1
+    run, mask = segment.NativeSegment(made).run, native_function.floating_point_exceptions()
+    fenv = ctypes.pythonapi
+    for i in (None, *range(len(x))):
+        x[...] = 1.0
+        if i is not None:
+            x[i, 5] = np.finfo(np.float32).max
+        fenv.feclearexcept(mask)
+        run()
+        raised = fenv.fetestexcept(mask)
+        fenv.feclearexcept(mask)
+        assert bool(raised) == (i is not None)
+        assert np.isinf(y).any(axis=1).nonzero()[0].tolist() == ([] if i is None else [i])
 
 
 def test_sums_of_rows_are_shared():

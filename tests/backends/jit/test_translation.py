@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from sample_arrays import numbers, same
 
 from anynet_backends import get_backend, onednn
-from anynet_backends.jit import availability, geometry, numpy_calls, rows, segment, translation
-from anynet_backends.jit.compiler import compiler
+from anynet_backends.jit import availability, geometry, numpy_calls, parallel, rows, segment, translation
 from anynet_backends.jit.loop_ir import RULES
 from anynet_backends.memory.reductions import sum_by_dot
 from anynet_backends.numpy_namespace import largest, smallest
@@ -357,28 +356,30 @@ def test_random_programs(threads, data):
 
 
 def test_large_loops_are_shared_by_threads(monkeypatch):
-    """Which rows are: by their bytes and the length of their outermost axis, and never without oneDNN's threads."""
+    """Which rows are: by their work and the length of their outermost axis, and never without oneDNN's threads."""
     if onednn.find() is None:
         pytest.skip("the extra onednn is not installed")
     dnnl = onednn.library.load_library()
-    shared = compiler().runtime["parallel_loop"]
 
-    def functions(n, m):
-        x, y = np.ones((n, m), np.float32), np.empty((n, m), np.float32)
-        made = translation.translate([call(np.add, x, 1.0, y), call(np.exp, y, y)], [y])
-        made[0][0].run()
-        assert (y == np.exp(np.float32(2))).all()
-        return [row.cells[0] == shared for row in made[0][0].rows]
+    def is_shared(n, m, f=np.add):
+        x, y = np.full((n, m), 2.0, np.float32), np.empty((n, m + 1), np.float32)[:, :m]
+        made = translation.translate([call(f, x, 2.0, y)], [y])
+        rows = parallel.parallel_loops(made[0][0].rows)
+        segment.NativeSegment(rows).run()
+        assert (y == f(2.0, 2.0)).all()
+        return [row.cells[0] == parallel.shared_loop() for row in rows] == [True]
 
     before = dnnl.max_threads()
     try:
-        for count, many in ((2, True), (1, False)):
+        for count, many in ((2, True), (3, True), (1, False)):
             dnnl.dll.omp_set_num_threads(count)
-            assert functions(600, 1000) == [many, many]
-            assert functions(60, 1000) == [False, False]
+            assert is_shared(600, 1000) == many
+            assert not is_shared(60, 10000)  # too few rows
+            assert not is_shared(64, 800)
+            assert is_shared(64, 800, np.divide) == many  # as many bytes, but more work
         dnnl.dll.omp_set_num_threads(2)
         monkeypatch.setattr(onednn.library._state, "library", None)
-        assert functions(600, 1000) == [False, False]
+        assert not is_shared(600, 1000)
     finally:
         dnnl.dll.omp_set_num_threads(before)
 
