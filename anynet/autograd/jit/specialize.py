@@ -8,16 +8,25 @@ the same calls on the same numbers, so that nothing but the time of the call cha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from anynet import dtypes
 from anynet.autograd.jit import blocked
-from anynet.autograd.jit.recording import ResultIsViewError, forget, record, same_layout, traceable_numpy
+from anynet.autograd.jit.recording import (
+    Backward,
+    ResultIsViewError,
+    forget,
+    record,
+    same_layout,
+    traceable_numpy,
+)
 from anynet_backends import Array
 from anynet_backends.concurrency import fork_safe_lock, once
 from anynet_backends.jit import native_call
+from anynet_backends.jit.geometry import new_with_strides
 from anynet_backends.jit.interpreter import TraceInterpreter
 from anynet_backends.jit.iteration import is_elementwise
 from anynet_backends.jit.memory_plan import aligned
@@ -283,17 +292,71 @@ def _plan(
             return None
         if made.backward is None:
             return _native_plan(trace, given, made.results, outputs=len(made.results))
-        backward, kept, gs, grads = made.backward
-        fit = None  # of a kernel's backward pass, which the rules do not replace, any
-        if made.by_rules:
-            elementwise = all(is_elementwise(i.name) for i in backward.instructions)
-            fit = native_call.same_order if elementwise else native_call.same_places
-        back = _native_plan(backward, [*kept, *gs], grads, gradients=len(gs), fit=fit)
+        kept = made.backward.kept
+        make = functools.partial(_plan_elsewhere, prim, need, meta, _forms(data), _identities(kept))
+        back = _backward_plan(made.backward, make, by_rules=made.by_rules)
         if back is None:
             return None
         return _native_plan(trace, given, [*made.results, *kept], back, outputs=len(made.results))
     finally:
         forget(trace)
+
+
+def _backward_plan(
+    made: Backward, make: native_call.Make | None, *, by_rules: bool
+) -> native_call.NativePlan | None:
+    """The plan of a backward pass; `make` makes one for gradients that lie in memory in another way."""
+    backward, kept, gs, grads = made
+    if not by_rules:  # a kernel's backward pass, which the rules do not replace, takes copies
+        return _native_plan(backward, [*kept, *gs], grads, gradients=len(gs))
+    elementwise = all(is_elementwise(i.name) for i in backward.instructions)
+    fit = native_call.same_order if elementwise else native_call.same_places
+    return _native_plan(backward, [*kept, *gs], grads, gradients=len(gs), fit=fit, make=make)
+
+
+_Form = tuple[tuple[int, ...], tuple[int, ...], Any]
+
+
+def _forms(data: Sequence[Array]) -> list[_Form]:
+    return [(x.shape, x.strides, x.dtype) for x in data]
+
+
+def _identities(kept: Sequence[TracedArray]) -> list[tuple[int, _Form]]:
+    """What is kept, as it is found again in another trace of the same function, which numbers its variables alike."""
+    return [(x.var, form) for x, form in zip(kept, _forms([x.value for x in kept]), strict=True)]
+
+
+def _plan_elsewhere(
+    prim: Primitive[...], need: tuple[bool, ...] | None, meta: dict[str, Any], forms: list[_Form], kept: list[tuple[int, _Form]],
+    layouts: native_call.Layouts,
+) -> native_call.NativePlan | None:  # fmt: skip
+    """The plan of the backward pass of `prim`, for the arrays that are `kept`, and gradients with these strides. BlockingIOError while
+    something else is traced."""
+    if any(s <= 0 for strides in layouts for s in strides):
+        return None
+    if ACTIVE or not trace_lock.acquire(blocking=False):
+        raise BlockingIOError
+    trace = Trace(traceable_numpy(), MAX_BYTES)
+    try:
+        given = [trace.input(new_with_strides(*form), as_it_lies=True) for form in forms]
+        expected = iter(layouts)
+
+        def gradient(y: TracedArray) -> TracedArray:
+            return trace.input(new_with_strides(y.shape, next(expected), y.dtype), as_it_lies=True)
+
+        with traceable_numpy().errstate():
+            made = record(prim, need, meta, trace, given, prim.compute, gradient)
+        back = None if made is None else made.backward
+        if back is None or _identities(back.kept) != kept:
+            return None
+        if tuple([g.value.strides for g in back.given]) != layouts:
+            return None
+        return _backward_plan(back, None, by_rules=True)
+    except Exception:  # noqa: BLE001 - what cannot be traced is left to the rules
+        return None
+    finally:
+        forget(trace)
+        trace_lock.release()
 
 
 def _native_plan(
@@ -305,9 +368,10 @@ def _native_plan(
     outputs: int = 1,
     gradients: int = 0,
     fit: native_call.Fit | None = None,
+    make: native_call.Make | None = None,
 ) -> native_call.NativePlan | None:
     """The plan of what has been recorded. A forward pass gives the first `outputs` of `wanted` and keeps the others for `back`; a backward
-    pass, whose last arguments are so many `gradients` that `fit`, gives them all."""
+    pass, whose last arguments are so many `gradients` that `fit`, gives them all, and `make` makes it for others."""
     recording.inputs = given
     real = [x for x in wanted if x is not None]
     notes = TraceInterpreter(recording, given, real) if gradients else None
@@ -338,6 +402,7 @@ def _native_plan(
         outputs,
         gradients,
         fit,
+        make,
     )
 
 

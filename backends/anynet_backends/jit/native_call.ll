@@ -374,20 +374,19 @@ unknown:
   ret ptr %none
 }
 
-; (gradient, or a tuple of several) -> gradients of the inputs. self: (holder, kept …), holder: (array that is the plan, what to call
-; in other cases, …)
+; (gradient, or a tuple of several) -> gradients of the inputs. self: (holder, kept …), holder: (array that is the first plan, what to
+; call in other cases, …). Behind the first plan are those for gradients that lie in memory in other ways
 define ptr @pullback(ptr %self, ptr %g) {
 entry:
   %objects = alloca [MOST x ptr]
   %one = alloca ptr
   %holder = call ptr @item_of(ptr %self, i64 0)
   %array = call ptr @item_of(ptr %holder, i64 0)
-  %plan = call ptr @data_of(ptr %array)
-  %nargs = call i64 @number_at(ptr %plan, i64 1)
-  %forms = call ptr @pointer_at(ptr %plan, i64 2)
-  %type = call ptr @pointer_at(ptr %plan, i64 9)
-  %count = call i64 @number_at(ptr %plan, i64 18)
-  %tuple_type = call ptr @pointer_at(ptr %plan, i64 19)
+  %origin = call ptr @data_of(ptr %array)
+  %nargs = call i64 @number_at(ptr %origin, i64 1)
+  %type = call ptr @pointer_at(ptr %origin, i64 9)
+  %count = call i64 @number_at(ptr %origin, i64 18)
+  %tuple_type = call ptr @pointer_at(ptr %origin, i64 19)
   %n = sub i64 %nargs, %count
   store ptr %g, ptr %one
   br label %head
@@ -414,9 +413,13 @@ measure:
   br i1 %as_many, label %gradients, label %other
 gradients:
   %gs = phi ptr [ %one, %ask ], [ %items, %measure ]
+  br label %try
+try:
+  %plan = phi ptr [ %origin, %gradients ], [ %following, %elsewhere ]
+  %forms = call ptr @pointer_at(ptr %plan, i64 2)
   br label %ghead
 ghead:
-  %j = phi i64 [ 0, %gradients ], [ %jnext, %good ]
+  %j = phi i64 [ 0, %try ], [ %jnext, %good ]
   %gmore = icmp slt i64 %j, %count
   br i1 %gmore, label %gradient, label %run
 gradient:
@@ -429,10 +432,14 @@ gradient:
   br i1 %unread, label %any, label %read
 any:
   %array_too = call i1 @is_a(ptr %gj, ptr %type)
-  br i1 %array_too, label %good, label %other
+  br i1 %array_too, label %good, label %elsewhere
 read:
   %match = call i1 @matches(ptr %gj, ptr %form, ptr %type)
-  br i1 %match, label %good, label %other
+  br i1 %match, label %good, label %elsewhere
+elsewhere:
+  %following = call ptr @pointer_at(ptr %plan, i64 0)
+  %last = icmp eq ptr %following, null
+  br i1 %last, label %other, label %try
 good:
   %jnext = add i64 %j, 1
   br label %ghead

@@ -123,6 +123,11 @@ def _functions() -> dict[str, _Function]:
 
 Fit: TypeAlias = Callable[[Array, "tuple[int, ...]"], bool]
 """Whether a gradient lies in memory as a plan can take it that was made for one with these strides."""
+Layouts: TypeAlias = "tuple[tuple[int, ...], ...]"
+"""The strides of the gradients."""
+Make: TypeAlias = Callable[[Layouts], "NativePlan | None"]
+"""Makes the plan of the same backward pass, with the same arrays kept, for gradients with these strides; None where there is none, and
+BlockingIOError where it cannot be made now."""
 
 
 class NativePlan:
@@ -133,8 +138,9 @@ class NativePlan:
     backward pass whose last arguments are `gradients`, it gives the result and a function of the gradient, for which
     it keeps what `gives` says. Where it has several `outputs`, it gives a tuple of these, and that function, of a tuple
     of gradients, or None. `plain(arguments …)` does the same by NumPy calls. Gradients that lie in memory in another way are copied, but
-    where they are not as `fit` asks (`same_order`, `same_places`) the function gives NotImplemented: the bits of sums may depend on where
-    their numbers lie, and NumPy lays results out as their operands."""
+    where they are not as `fit` asks (`same_order`, `same_places`) there is another plan, which `make(strides of each)` makes, since the
+    bits of sums may depend on where their numbers lie, and NumPy lays results out as their operands; without it the function gives
+    NotImplemented."""
 
     def __init__(
         self,
@@ -147,6 +153,7 @@ class NativePlan:
         outputs: int = 1,
         gradients: int = 0,
         fit: Fit | None = None,
+        make: Make | None = None,
     ) -> None:
         held: list[Any] = [back]
 
@@ -182,25 +189,58 @@ class NativePlan:
             len(results), cells(*outs), id(np.ndarray), _new_array(), pull, id(back.holder) if back is not None else 0,
             len(gives), cells(*gives), compiler().runtime["run_table"], id(None), outputs, gradients, id(tuple),
         ], np.int64)  # fmt: skip
-        layouts = [a.strides for a in arguments[len(arguments) - gradients :]]
-        other = None if plain is None else functools.partial(_fallback, plain, layouts, fit)
+        layouts = tuple([a.strides for a in arguments[len(arguments) - gradients :]])
+        other = None if plain is None else _Elsewhere(self.record, plain, layouts, fit, make)
         self.holder: tuple[Any, ...] = (self.record, other, held)
 
 
-def _fallback(
-    plain: Callable[..., Any], layouts: list[tuple[int, ...]], fit: Fit | None, state: tuple[Any, ...], g: Any
-) -> Any:
-    """The backward pass for gradients that lie in memory in another way, or where NumPy would warn."""
-    given = g if type(g) is tuple else (g,)
-    laid = [_laid_out(x, strides) for x, strides in zip(given, layouts, strict=True)]
-    moved = any(a is not b for a, b in zip(laid, given, strict=True))
-    if moved and fit is not None and not all(map(fit, given, layouts)):
-        return NotImplemented
-    # axes of length 1 may have a step of their own
-    if not moved or any(x.strides != strides for x, strides in zip(laid, layouts, strict=True)):
-        return plain(*state[1:], *laid)
-    pull = native_function.native_function(_functions()["pullback"].address, state)
-    return pull(tuple(laid) if type(g) is tuple else laid[0])
+_MAX_LAYOUTS, _MAX_COUNTED, _WARMUP_CALLS = 4, 256, 8
+
+
+class _Elsewhere:
+    """The backward pass for gradients that lie in memory in another way than a plan knows, or where NumPy would warn."""
+
+    def __init__(
+        self, first: Array, plain: Callable[..., Any], layouts: Layouts, fit: Fit | None, make: Make | None
+    ) -> None:
+        """`first`: the record of the plan."""
+        self.first, self.plain, self.layouts, self.fit, self.make = first, plain, layouts, fit, make
+        self.counts: dict[Layouts, int] = {}
+        self.others: dict[Layouts, NativePlan | None] = {}
+
+    def __call__(self, state: tuple[Any, ...], g: Any) -> Any:
+        given = g if type(g) is tuple else (g,)
+        laid = [_laid_out(x, strides) for x, strides in zip(given, self.layouts, strict=True)]
+        moved = any(a is not b for a, b in zip(laid, given, strict=True))
+        if moved and self.fit is not None and not all(map(self.fit, given, self.layouts)):
+            return self._by_another_plan(state, g, given)
+        # axes of length 1 may have a step of their own
+        if not moved or any(x.strides != strides for x, strides in zip(laid, self.layouts, strict=True)):
+            return self.plain(*state[1:], *laid)
+        return _pulled(state, tuple(laid) if type(g) is tuple else laid[0])
+
+    def _by_another_plan(self, state: tuple[Any, ...], g: Any, given: tuple[Array, ...]) -> Any:
+        layouts = tuple([x.strides for x in given])
+        if layouts in self.others:  # there is none, or it has not run
+            return NotImplemented
+        seen = self.counts[layouts] = self.counts.get(layouts, 0) + 1
+        if seen < _WARMUP_CALLS or self.make is None or len(self.others) == _MAX_LAYOUTS:
+            if len(self.counts) > _MAX_COUNTED:
+                self.counts.clear()
+            return NotImplemented
+        try:
+            plan = self.others[layouts] = self.make(layouts)
+        except BlockingIOError:
+            return NotImplemented
+        if plan is None:
+            return NotImplemented
+        plan.record[0] = self.first[0]
+        self.first[0] = native_function.data_pointer(plan.record)
+        return _pulled(state, g)
+
+
+def _pulled(state: tuple[Any, ...], g: Any) -> Any:
+    return native_function.native_function(_functions()["pullback"].address, state)(g)
 
 
 def same_places(g: Array, strides: tuple[int, ...]) -> bool:

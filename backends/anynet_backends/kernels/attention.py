@@ -26,15 +26,16 @@ _kernel = register_in(KERNELS)
 
 _MIN_BYTES: Final = 1 << 20
 """The bytes of arguments up to which small attention is to be specialized."""
-_SMALL: Final = 1 << 20
+_SMALL: Final = 1 << 21
 _ONE_HEAD: Final = 1 << 20
 """How many scores of one head may be held at a time."""
 
 
-def _small(q: Array, k: Array, block: int) -> bool:
-    """Whether the reference as one built-in function is faster, by the multiplications for the scores."""
+def _small(q: Array, k: Array, v: Array, block: int) -> bool:
+    """Whether the reference as one built-in function is faster, by the multiplications for the scores; larger arrays are in none."""
     n, m = q.shape[-2], k.shape[-2]
-    return bool(q.size * m < _SMALL and max(n, m) <= block)
+    nbytes = sum(a.size * a.dtype.itemsize for a in (q, k, v))
+    return bool(q.size * m < _SMALL and max(n, m) <= block and nbytes <= _MIN_BYTES)
 
 
 def _scores_at_once(n: int, m: int, block: int, need: Any) -> bool | None:
@@ -67,7 +68,7 @@ def attention(
     head at a time and recompute them; beyond `_ONE_HEAD` the reference is used, which never holds a whole head."""
     n, m = q.shape[-2], k.shape[-2]
     short = _scores_at_once(n, m, block, need)
-    if availability.available() and _small(q, k, block):
+    if availability.available() and _small(q, k, v, block):
         return NotImplemented
     if p or short is None or not same_float_dtype(q, k, v) or q.shape[:-2] != k.shape[:-2]:
         return NotImplemented
