@@ -526,9 +526,12 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same data as a constant: no gradient flows through the result."""
+        y = wrap(self._data)
         if COMPILING and COMPILING.own:
             COMPILING.own[-1].see(self)
-        return wrap(self._data)
+            if not isinstance(y._data, TracedArray):
+                COMPILING.own[-1].made[id(y)] = y, y._data
+        return y
 
     def assign_(self, value: Any) -> Tensor:
         """Overwrite the data in place (views of it, such as an optimizer's flat buffer, see the change).

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from anynet import dtypes
+from anynet.autograd.jit.host_callback import host_callback
 from anynet.nn.modes import modes_kept
 from anynet.nn.module import Module
 from anynet.ops import creation
@@ -100,6 +101,7 @@ class AveragedModel(Module):
     def _parts(self, model: Module) -> list[Tensor]:
         return [*model.parameters(), *(model.buffers() if self.use_buffers else ())]
 
+    @host_callback
     def update_parameters(self, model: Module) -> None:
         """Take the model's weights into the average."""
         mine, theirs = self._parts(self.module), self._parts(model)

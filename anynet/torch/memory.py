@@ -60,6 +60,18 @@ class Memory:
         """The views that somebody still holds."""
         return (y for ref in list(self.views) if (y := ref()) is not None)
 
+    def is_first(self) -> bool:
+        """Whether the Tensor is no view, or what it was taken of is gone."""
+        return self.parent is None or (self.detached and self.parent() is None)
+
+    def alone(self) -> bool:
+        """Whether nothing else shows the same memory."""
+        return self.is_first() and next(self.live(), None) is None
+
+    def part(self, x: Any) -> None:
+        """x, which has this, is about to get another array, and what shows it does not follow."""
+        part(x)
+
     def moved(self, x: Any) -> None:
         """The array of x, a variable, lies elsewhere now (in an optimizer's flat vector): its views show that."""
         with no_grad():
@@ -99,6 +111,12 @@ def shows(
     return y
 
 
+def _note(x: Any, what: str) -> None:
+    """A compiled function is being recorded: what becomes of the views of x in each replay."""
+    if COMPILING and COMPILING.own:
+        COMPILING.own[-1].rebound.setdefault(id(x), []).append(what)
+
+
 def place(x: Any, again: Callable[[Any], Any], new: Any) -> Any:
     """x with `new` where `again` takes from: found by taking from the numbers of its elements."""
     size = int(x.size)
@@ -118,6 +136,7 @@ def write(x: Any, new: Any) -> Any:
     own = memory_of(x)
     if own is not None:
         settle(x)
+    _note(x, "written")
     if own is None or (own.parent is None and next(own.live(), None) is None):
         return replace(x, new)
     root, detached = x, False
@@ -128,6 +147,8 @@ def write(x: Any, new: Any) -> Any:
         new = link.put(parent, new) if link.put is not None else place(parent, link.again, new)
         root, detached = parent, detached or link.detached
         settle(root)
+    if root is not x:
+        _note(root, "written")
     if detached:
         with no_grad():
             replace(root, new.detach())
@@ -240,15 +261,17 @@ def part(x: Any) -> None:
     """x leaves the memory that it shares, before it is given another (``x.data = y``): what showed it keeps the old values, as does what x
     was itself a view of."""
     own = memory_of(x)
+    _note(x, "apart")
     if own is None:
         return
     parent = own.parent() if own.detached else own.parent
     if parent is None and next(own.live(), None) is None:
         return
-    old = wrap(
-        to_plain(x._data, copy=True), type(x)._results or Tensor
-    )  # its array may be written in place: the values that are shown
+    # its array may be written in place: the values that are shown
+    old = wrap(to_plain(x, copy=True), type(x)._results or Tensor)
     old.edge, old._memory = x.edge, own
+    if COMPILING and COMPILING.own:
+        COMPILING.own[-1].made[id(old)] = old, x._data
     for y in own.live():
         link = memory_of(y)
         if link is not None:

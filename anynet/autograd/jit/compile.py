@@ -293,6 +293,7 @@ class Compiled:
                 result = self.function(*args, **kwargs)
                 context.given_are_whole(given, [list(args), kwargs], structure)
                 out_leaves, out_structure = flatten(result)
+                context.take_rebound()
                 constants = [context.result(x, given) for x in out_leaves]
                 recording.draws = streams.get_state()["masks"] - recording.step
             context.finish(given)
@@ -308,7 +309,7 @@ class Compiled:
             step = Step(context, program, out_structure, constants, self.lock)
             done = True
         finally:
-            self._restore(context)
+            context.put_back(done)
             if not done:
                 context.guard.undo()
         self.recorded += 1
@@ -324,17 +325,7 @@ class Compiled:
         values = [
             x.value if live else x.value.copy("K") for x, live in zip(outputs, program.live, strict=True)
         ]
-        return step.leave(leaves, [arrays[i] for i in step.places], values)
-
-    def _restore(self, context: TraceContext) -> None:
-        """No recorded array stays outside, whatever happened."""
-        context.settle()
-        for x, data in context.variables.values():
-            if isinstance(x._data, TracedArray):
-                x._data = data
-        for leaf, _ in context.leaves.values():
-            if is_traced(leaf.grad):
-                leaf.grad = wrap(leaf.grad._data.value.copy("K"))
+        return step.leave(*step.with_taken(leaves, arrays), values)
 
     def _check(self, step: Step, key: Any, leaves: list[Any], structure: Any, arrays: list[Array]) -> Any:
         """Replay the arrays' part, put all back, run the function itself, and compare bit for bit."""
@@ -343,7 +334,7 @@ class Compiled:
         saved = [a.copy() for a in outside]
         state = streams.get_state()
         program.seed, program.step = state["seed"], state["masks"]
-        for put, new in zip(program.puts, arrays, strict=True):
+        for put, new in zip(program.puts, step.with_taken(leaves, arrays)[1], strict=True):
             put(..., new)
         stopped = False
         for f, args in program.fast:
@@ -369,6 +360,9 @@ class Compiled:
             for c, x in zip(step.constants, flatten(value)[0], strict=True):
                 if type(c) is Output and to_plain(x).tobytes() != results[c.number].tobytes():
                     found.append(f"result {c.number} of shape {x.shape} differs")
+            for x, number, _ in step.rebound:
+                if x._data.tobytes() != results[number].tobytes():
+                    found.append(f"a Tensor of shape {x.shape} differs")
         if found:
             msg = (
                 f"compile: the program no longer computes what {self.__name__} computes ({'; '.join(found[:3])}): it reads "
@@ -420,6 +414,10 @@ def _names(context: TraceContext) -> dict[int, str]:
                 known.setdefault(id(p.edge.buffer), f"∂L/∂{name}")
     for key, x in context.recording.captured.items():
         names[x.var] = known.get(key, f"outside{x.var}")
+    taken = context.rebinding.taken
+    inputs = context.recording.inputs[len(context.recording.inputs) - len(taken) :]
+    for (t, *_), x in zip(taken, inputs, strict=True):
+        names[x.var] = known.get(id(t._data), f"outside{x.var}")
     return names
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from anynet.autograd.backward import observer
 from anynet.autograd.dispatch import INTERCEPT
+from anynet.autograd.jit.rebinding import bind
 from anynet.autograd.jit.trace_context import contexts, module_observers
 from anynet.autograd.pytree import flatten, unflatten
 from anynet.sparse_rows import SparseRows
@@ -76,12 +77,15 @@ def host_callback(function: _F) -> _F:
             context.before_host()
         context.settle_before_host()
         gradients = context.gradients_in_buffers()
+        bound = context.rebinding.bind_for_host(context.variables.values())
         ACTIVE.clear()
         try:
             with set_aside(COMPILING, INTERCEPT, module_observers, observer):
                 result = function(*_concrete(args), **{k: _concrete(v) for k, v in kwargs.items()})
         finally:
             ACTIVE.append(recording)
+            if context.rebinding.take_back():
+                context.once = True
         recording.settle(function.__qualname__)
         context.settle_after_host(args, kwargs)
         out = None
@@ -91,9 +95,9 @@ def host_callback(function: _F) -> _F:
         elif result is not None and not isinstance(result, (bool, int, float, str)):
             msg = f"{function.__qualname__} returned a {type(result).__name__} inside a compiled function"
             raise CompileError(msg)
-        call_now = HostCall(function, args, kwargs, out is not None, gradients)
+        call_now = HostCall(function, args, kwargs, out is not None, gradients, bound)
         recording.host(call_now, function.__qualname__, out)
-        recording.instructions[-1].reads.extend(v for v in call_now.places if v is not None)
+        recording.instructions[-1].reads.extend(call_now.reads())
         return result
 
     return call  # type: ignore[return-value]
@@ -151,6 +155,7 @@ class HostCall:
         kwargs: Any,
         wants: bool,
         gradients: list[tuple[Leaf, Tensor | None]],
+        bound: list[tuple[Tensor, TracedArray, str | None]],
     ) -> None:
         self.gradients = gradients
         self.function, self.args, self.kwargs, self.wants = function, args, kwargs, wants
@@ -159,22 +164,31 @@ class HostCall:
         self.places: list[int | None] = [
             d.var if isinstance(d := unwrap(x), TracedArray) else None for x in self.leaves
         ]
+        # Tensors from outside that have other arrays by then, and the variables of these
+        self.bound = [(x, new.var, how) for x, new, how in bound]
         self.arrays: dict[int, Array] = {}
+
+    def reads(self) -> list[int]:
+        """The variables that it needs."""
+        return [*(v for v in self.places if v is not None), *(v for _, v, _ in self.bound)]
 
     def read(self, arrays: dict[int, Array], reads: list[int]) -> None:
         """Where its arguments are, by the variables that its instruction reads now: a pass may have found the same value elsewhere."""
         found = iter(reads)
         self.arrays = arrays
         self.places = [None if v is None else next(found) for v in self.places]
+        self.bound = [(x, next(found), how) for x, _, how in self.bound]
 
     @property
     def plain(self) -> bool:
         """Whether it is a call of the function with these arguments, and no more."""
-        return not (self.wants or self.kwargs or self.gradients) and all(v is None for v in self.places)
+        return not (self.wants or self.kwargs or self.gradients or self.bound) and all(v is None for v in self.places)
 
     def __call__(self) -> Any:
         for leaf, grad in self.gradients:
             leaf.grad = grad
+        for x, v, how in self.bound:
+            bind(x, self.arrays[v].copy("K"), how)
         if all(v is None for v in self.places):
             result = self.function(*self.args, **self.kwargs)
         else:

@@ -9,6 +9,7 @@ from typing import Any
 
 from anynet import streams
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output, build_result
+from anynet.autograd.jit.rebinding import bind, has_views_to_follow
 from anynet.autograd.jit.replay_source import ReplaySource
 from anynet.autograd.jit.trace_context import TraceContext, is_traced
 from anynet.autograd.pytree import LEAF
@@ -47,6 +48,15 @@ class Step:
         self.given = [
             (x.value, x.shape, x.value.dtype, recording.given[x.var].strides) for x in recording.inputs
         ]
+        # Tensors from outside whose arrays are arguments, too, with the form of these, and what becomes of their views
+        taken = context.rebinding.taken
+        self.taken = [x for x, *_ in taken]
+        self.forms = [
+            (x, how, type(value), shape, dtype, strides)
+            for (x, _, how), (value, shape, dtype, strides) in zip(
+                taken, self.given[len(self.given) - len(taken) :], strict=True
+            )
+        ]
         self.classes = context.classes
         self.places = context.places  # of the inputs among the arrays of a call
         self.variables = [(x, data, x.edge) for x, data in context.variables.values()]
@@ -68,8 +78,8 @@ class Step:
         self.fresh = [leaf for leaf, _ in context.leaves.values() if is_traced(leaf.grad)]
         # what of the arguments is written in place: which input, and its place in the program
         self.written = [(i, x.value) for i, x in enumerate(recording.inputs) if x.var in recording.changed]
-        # arguments that get a new array, attributes of modules that get a new Tensor: (what, number of the output)
-        self.bound, self.kept = context.bound, context.kept
+        # arguments and Tensors from outside that get a new array, attributes of modules that get a new Tensor: (what, number of the output)
+        self.bound, self.rebound, self.kept = context.bound, context.rebound, context.kept
         self.hazards = frozenset(id(owner(a)) for a in program.hazards)
         # whether one of them may be an argument itself
         self.exposed = any(owner(a) is a for a in program.hazards)
@@ -85,10 +95,16 @@ class Step:
         for leaf, none in self.leaves:
             if (leaf.grad is None) is not none:
                 return False
+        for x, how, kind, *form in self.forms:
+            data = x._data
+            same = type(data) is kind and [data.shape, data.dtype, data.strides] == form
+            if not same or x.edge is not None or has_views_to_follow(x, how):
+                return False
         return self.mode in (None, this_thread.recording) and self.guard.fits()
 
     def shares(self, arrays: list[Array]) -> bool:
         """Whether an argument lies in memory that is written while the program still reads its copy of it."""
+        arrays = self._all(arrays)
         if self.written:
             owners = [id(owner(arrays[i])) for i in self.places]
             if len(set(owners)) < len(owners) or not all(
@@ -97,11 +113,20 @@ class Step:
                 return True
         return any(id(owner(a)) in self.hazards for a in arrays)
 
+    def _all(self, arrays: list[Array]) -> list[Array]:
+        """The arrays of a call, and those that Tensors from outside have now."""
+        return [*arrays, *[x._data for x in self.taken]] if self.taken else arrays
+
+    def with_taken(self, leaves: list[Any], arrays: list[Array]) -> tuple[list[Any], list[Array]]:
+        """The leaves of the arguments and the arrays for the inputs of the program, with Tensors from outside that are among them."""
+        everything = self._all(arrays)
+        return [*leaves, *self.taken], [everything[i] for i in self.places]
+
     @property
     def plain(self) -> bool:
         """Whether arguments are only read and are all different arrays, and nothing is drawn."""
         return (
-            not (self.written or self.bound or self.kept or self.program.draws)
+            not (self.written or self.bound or self.kept or self.taken or self.program.draws)
             and self.places == [*range(len(self.given))]
             and not any(type(c) in (Argument, ArgumentView) for c in self.constants)
         )
@@ -114,7 +139,7 @@ class Step:
     def run(self, leaves: list[Any], arrays: list[Array]) -> Any:
         """Replay, with the leaves of the arguments, and those of them that are arrays."""
         program = self.program
-        inputs = [arrays[i] for i in self.places]
+        leaves, inputs = self.with_taken(leaves, arrays)
         drawn = streams.next_mask(program.draws) if program.draws else ()
         try:
             results = program.run(inputs, *drawn)
@@ -130,8 +155,11 @@ class Step:
         """What the function leaves in its arguments and in modules, and its result."""
         for i, value in self.written:
             inputs[i][...] = value
+        made = self.results(results, leaves)  # views of arguments are those of the arrays that they had
         for i, number in self.bound:
             leaves[i]._data = results[number]
+        for x, number, how in self.rebound:
+            bind(x, results[number], how)
         for module, attribute, number, cls in self.kept:
             vars(module)[attribute] = wrap(results[number], cls)
-        return self.results(results, leaves)
+        return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from operator import is_
 from typing import Any, TypeGuard
@@ -10,6 +11,7 @@ from anynet.autograd.graph import OutputEdge
 from anynet.autograd.jit import guarded_values
 from anynet.autograd.jit.guards import Guard
 from anynet.autograd.jit.outputs import Argument, ArgumentView, Output
+from anynet.autograd.jit.rebinding import Rebinding
 from anynet.autograd.location import location
 from anynet.autograd.primitive import Primitive
 from anynet.autograd.pytree import flatten
@@ -45,11 +47,16 @@ class TraceContext:
         self.mode = this_thread.recording
         self.places: list[int] = []
         self.lifted: list[Any] = []
+        self.arrays = 0  # how many of the leaves of the arguments are arrays
         self.outputs: list[TracedArray] = []
         self.bound: list[tuple[int, int]] = []
+        # Tensors from outside that get a new array, as which output, and what becomes of their views
+        self.rebound: list[tuple[Tensor, int, str | None]] = []
         self.kept: list[tuple[Any, str, int, type[Tensor]]] = []
         self.classes: list[type] = []  # of the arguments, by their arrays
         self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
+        self.rebinding = Rebinding(self.recording, guard.tensors)
+        self.loose: list[tuple[weakref.ref[Any], Array]] = []  # what the function has made with `detach`
         self.once = False  # whether there can be no replay
         self.before_host: Callable[[], None] | None = None
         self.walking = False  # whether a gradient rule runs
@@ -108,7 +115,8 @@ class TraceContext:
         """Remember a Tensor from outside, and its gradient."""
         if x.edge is not None and this_thread.recording is self.mode:
             self.recording.mode_asked = True
-        if id(x) not in self.variables and not isinstance(x._data, TracedArray):
+        known = id(x) in self.variables or id(x) in self.recording.made
+        if not known and not isinstance(x._data, TracedArray):
             self.variables[id(x)] = x, x._data
             edge = x.edge
             if type(edge) is Leaf and id(edge) not in self.leaves:
@@ -146,7 +154,33 @@ class TraceContext:
                 made[id(x)] = wrap(made[id(data)], type(x))
             given.append(made[id(x)])
         self.lifted = [g._data if isinstance(g, Tensor) else g for g in given]
+        self.arrays = number
         return given
+
+    def take_rebound(self) -> None:
+        """When the function has returned: Tensors from outside that are bound to new arrays are arguments and results of the program, as
+        if they had been given after the others."""
+        self.loose = [(weakref.ref(y), data) for y, data in self.recording.made.values()]
+        self.recording.made.clear()  # those that nobody keeps are no views any more
+        if self.rebinding.settle(self.variables, self.leaves):
+            self.once = True
+        for x, data, _ in self.rebinding.taken:
+            self.places.append(self.arrays)
+            self.arrays += 1
+            self.classes.append(type(x))
+            self.lifted.append(self.recording.take_as_input(data))
+
+    def put_back(self, done: bool) -> None:
+        """No recorded array stays outside, whatever happened."""
+        self.settle()
+        self.rebinding.put_back(self.variables, done)
+        loose = [(ref(), data) for ref, data in self.loose] + [*self.recording.made.values()]
+        for x, data in loose:
+            if x is not None and isinstance(x._data, TracedArray):
+                x._data = x._data.value.copy("K") if done or isinstance(data, TracedArray) else data
+        for leaf, _ in self.leaves.values():
+            if is_traced(leaf.grad):
+                leaf.grad = wrap(leaf.grad._data.value.copy("K"))
 
     def given_are_whole(self, given: list[Any], args: Any, structure: Any) -> None:
         """Refuse that lists and dictionaries of arguments have been changed: they were copies."""
@@ -172,6 +206,8 @@ class TraceContext:
         same = next((i for i, g in enumerate(given) if g is x), None)
         if same is not None:
             return Argument(same)
+        if id(x) in self.rebinding.new:
+            return x
         tensor = isinstance(x, Tensor)
         cls = (x._results or Tensor) if tensor else None
         data = x._data if tensor else x
@@ -184,6 +220,8 @@ class TraceContext:
             data = self.recording.call(
                 "astype", (self._capture("the result", data), data.dtype), {"copy": True}
             )
+        if self.rebinding.is_shared(data):
+            raise self._shared("a result", self.guard.line())
         if data.variable.root in self.recording.given:
             views = self.recording.views(data)
             if views is not None:
@@ -203,7 +241,7 @@ class TraceContext:
         self.guard.check_random()
         self.guard.check_arrays(self.recording.captured)
         for x, data in self.variables.values():
-            if x._data is not data and id(x) not in self.moved:
+            if x._data is not data and id(x) not in self.moved and id(x) not in self.rebinding.new:
                 what = "a Parameter" if isinstance(x, Parameter) else "a Tensor"
                 line = self.recording.lines.get((id(x), "data")) or self.guard.line("data")
                 msg = (
@@ -211,12 +249,14 @@ class TraceContext:
                     "write into it with assign_, or return the new value"
                 )
                 raise CompileError(msg)
-        for i, (x, lifted) in enumerate(zip(given, self.lifted, strict=True)):
+        for i, (x, lifted) in enumerate(zip(given, self.lifted[: len(given)], strict=True)):
             if isinstance(x, Tensor):
                 if x.edge is not None:
                     msg = f"{self.guard.line('requires_grad_')}: an argument requires a gradient after the call; use a copy of it"
                     raise CompileError(msg)
                 if x._data is not lifted:
+                    if self.rebinding.is_shared(x._data):
+                        raise self._shared("an argument", self.guard.line("data"))
                     self.bound.append((i, len(self.outputs)))
                     data = (
                         x._data if isinstance(x._data, TracedArray) else self._capture("the result", x._data)
@@ -231,12 +271,27 @@ class TraceContext:
                         "calls; set its .grad to None before the call, or give it to an optimizer"
                     )
                     raise CompileError(msg)
+                if self.rebinding.is_shared(leaf.grad._data):
+                    raise self._shared("a gradient", self.guard.line("grad"))
                 grads.append(leaf.grad._data)
         for place, key, old, new in self.set_attributes():
+            if self.rebinding.is_shared(new._data):
+                raise self._shared(f"the attribute {key}", self.guard.line(str(key)))
             self.guard.keep(place, key, old)
             self.kept.append((place.owner, key, len(self.outputs), type(new)))
             self.outputs.append(self.recording.call("astype", (new._data, new._data.dtype), {"copy": True}))
+        for x, _, how in self.rebinding.taken:
+            if not self.rebinding.is_bound_on_host(x):
+                self.rebound.append((x, len(self.outputs), how))
+                self.outputs.append(x._data)
         self.outputs += grads
+
+    def _shared(self, what: str, line: str) -> CompileError:
+        msg = (
+            f"{line}: {what} shares memory with what a Tensor from outside was bound to in the function, which a program cannot do; "
+            "make it a copy of that"
+        )
+        return CompileError(msg)
 
     def settle_before_host(self) -> None:
         """Before a call on the host, which may write what the function must not. It is given gradients as they are now; for

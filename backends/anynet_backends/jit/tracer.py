@@ -8,6 +8,7 @@ What happens on the host between array operations (the step of an optimizer or o
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, Final, NoReturn
@@ -23,7 +24,7 @@ from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
 from anynet_backends.jit.geometry import new_with_strides, span
 from anynet_backends.jit.instructions import Instruction, Origin, Variable, collect, made_by, substitute
 
-__all__ = ["ACTIVE", "CAPTURING", "COMPILING", "TracedArray", "Trace", "trace_lock", "values_of"]
+__all__ = ["ACTIVE", "CAPTURING", "COMPILING", "TracedArray", "Trace", "fingerprint", "trace_lock", "values_of"]
 
 ACTIVE: list[Trace] = []
 """The running trace, if there is one (empty while tracing is paused)."""
@@ -215,6 +216,12 @@ class Trace:
         # captured arrays that came as arrays, not as Tensors; `known` says whether one existed before the trace
         self.borrowed: set[int] = set()
         self.known: Callable[[Array], bool] = lambda array: True
+        # Tensors that the function has made of arrays from outside (`detach`), by their identities, with these arrays
+        self.made: dict[int, tuple[Any, Array]] = {}
+        # what has happened to Tensors that are bound to other arrays, and to their views, by their identities (`anynet.torch.memory`)
+        self.rebound: dict[int, list[str]] = {}
+        # by their roots, the number of the last instruction that has written into variables
+        self.written_at: dict[int, int] = {}
         # called with each Tensor from outside whose array is read
         self.see: Callable[[Any], None] = lambda tensor: None
         # where the instructions come from that are appended now, for the text of the program
@@ -330,6 +337,15 @@ class Trace:
         self.given[x.var] = array
         return x
 
+    def take_as_input(self, array: Array) -> TracedArray:
+        """An array from outside that has only been read becomes an argument: each replay is given the one that is there then."""
+        x = self.capture(array)
+        del self.captured[id(array)], self.outside[x.var]
+        x.value = x.variable.value = np.array(array)
+        self.inputs.append(x)
+        self.given[x.var] = array
+        return x
+
     def call(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], held: tuple[Any, ...] = ()
     ) -> Any:
@@ -415,6 +431,7 @@ class Trace:
 
     def _written(self, instruction: Instruction, target: TracedArray) -> None:
         instruction.writes = target.var
+        self.written_at[target.variable.root] = len(self.instructions) - 1
         for x in self.constants.pop(target.variable.root, ()):  # not constant after all
             x.value = None
 
@@ -455,6 +472,11 @@ class Trace:
     def host(self, function: Callable[[], Any], label: str, result: TracedArray | None = None) -> None:
         """A host callback: Python code that is called at this place of the program, and reads and writes arrays from outside."""
         self._append("host", label, (function,), {}, result)
+
+
+def fingerprint(array: Array) -> int:
+    """A number that is another one where the array's numbers are, but for one case in 2³²."""
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _view(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int | None, array: Array) -> Array:
