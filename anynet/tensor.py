@@ -526,12 +526,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same data as a constant: no gradient flows through the result."""
-        y = wrap(self._data)
-        if COMPILING and COMPILING.own:
-            COMPILING.own[-1].see(self)
-            if not isinstance(y._data, TracedArray):
-                COMPILING.own[-1].made[id(y)] = y, y._data
-        return y
+        return with_data_of(self)
 
     def assign_(self, value: Any) -> Tensor:
         """Overwrite the data in place (views of it, such as an optimizer's flat buffer, see the change).
@@ -800,6 +795,16 @@ def wrap(data: Array, cls: type[Tensor] = Tensor) -> Tensor:
     if cls is Buffer:
         x.persistent = True  # type: ignore[attr-defined]
     return x
+
+
+def with_data_of(x: Tensor, cls: type[Tensor] = Tensor) -> Tensor:
+    """Another Tensor, a constant, around the array of x."""
+    y = wrap(x._data, cls)
+    if COMPILING and COMPILING.own:
+        COMPILING.own[-1].see(x)
+        if not isinstance(y._data, TracedArray):
+            COMPILING.own[-1].made[id(y)] = y, y._data
+    return y
 
 
 def is_batched_array(data: Any) -> bool:

@@ -461,6 +461,7 @@ def replace(x: Tensor, new: Tensor) -> Tensor:
     if new._data.dtype != x._data.dtype:
         new = cast_to(new, dtype=x._data.dtype)
     if COMPILING and COMPILING.own:
+        COMPILING.own[-1].see(x)
         COMPILING.own[-1].lines[id(x), "data"] = user_line()
         COMPILING.own[-1].rebound.setdefault(id(x), []).append("new")
     x._data = new._data

@@ -29,7 +29,7 @@ from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.tracer import COMPILING
 
 __all__ = [
-    "Memory", "above", "behind", "dense", "fitted", "in_order", "layout", "memory_of", "part", "place", "settle", "shows", "variable_below",
+    "Memory", "above", "behind", "dense", "fitted", "in_order", "layout", "memory_of", "note", "part", "place", "settle", "shows", "variable_below",
     "viewable", "write",
 ]  # fmt: skip
 
@@ -111,7 +111,7 @@ def shows(
     return y
 
 
-def _note(x: Any, what: str) -> None:
+def note(x: Any, what: str) -> None:
     """A compiled function is being recorded: what becomes of the views of x in each replay."""
     if COMPILING and COMPILING.own:
         COMPILING.own[-1].rebound.setdefault(id(x), []).append(what)
@@ -136,7 +136,7 @@ def write(x: Any, new: Any) -> Any:
     own = memory_of(x)
     if own is not None:
         settle(x)
-    _note(x, "written")
+    note(x, "written")
     if own is None or (own.parent is None and next(own.live(), None) is None):
         return replace(x, new)
     root, detached = x, False
@@ -148,7 +148,7 @@ def write(x: Any, new: Any) -> Any:
         root, detached = parent, detached or link.detached
         settle(root)
     if root is not x:
-        _note(root, "written")
+        note(root, "written")
     if detached:
         with no_grad():
             replace(root, new.detach())
@@ -261,7 +261,7 @@ def part(x: Any) -> None:
     """x leaves the memory that it shares, before it is given another (``x.data = y``): what showed it keeps the old values, as does what x
     was itself a view of."""
     own = memory_of(x)
-    _note(x, "apart")
+    note(x, "apart")
     if own is None:
         return
     parent = own.parent() if own.detached else own.parent

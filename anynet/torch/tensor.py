@@ -22,7 +22,7 @@ from anynet.ops.linear import matmul
 from anynet.ops.manipulation import astype, reshape, to_device
 from anynet.ops.slicing import basic_getitem
 from anynet.sparse_rows import SparseRows
-from anynet.torch.memory import fitted, memory_of, part, shows, write
+from anynet.torch.memory import fitted, memory_of, note, part, shows, write
 from anynet.torch.promotion import as_float, floor_divide, number, prepared, prepared_floats, remainder
 from anynet.torch.sizes import Count, Size, device
 from anynet_backends import registry
@@ -223,6 +223,7 @@ class Tensor(_Plain):
             return
         own = memory_of(self)
         if own is None or (own.parent is None and next(own.live(), None) is None):
+            note(self, "written")
             indexing.setitem(self, key, value)
         else:
             write(self, _with_part(self, key, value))
@@ -434,7 +435,7 @@ def _basic(key: Any) -> bool:
 
 def _with_part(x: Any, key: Any, value: Any) -> Any:
     """x with another value at an index, as a new Tensor."""
-    y = tensor.wrap(x._data, Tensor)
+    y = tensor.with_data_of(x, Tensor)
     y.edge = x.edge
     if y.edge is not None and type(y.edge) is tensor.Leaf:
         if this_thread.recording:

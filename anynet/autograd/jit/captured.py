@@ -51,6 +51,7 @@ _REASONS: Final = {
 }
 """Why CuPy and CUDA refuse what they say so of."""
 _WRITTEN: Final = "an argument is changed; return the new value"
+_BOUND: Final = "a Tensor of shape {} from outside is bound to a new array; write with assign_"
 _OPEN: Final = (
     "it returns a Tensor that can still be differentiated; take the gradient inside, or return x.detach()"
 )
@@ -97,6 +98,7 @@ class Recording:
             self.leaves[id(leaf)] = leaf, leaf.grad, (leaf.rows, leaf.clean, leaf.traced)
             leaf.rows, leaf.clean, leaf.traced = None, False, True
             self.guard.watch_variable(x, leaf)
+            self.guard.watch_hooks(leaf)
 
     def forget(self, leaf: Leaf) -> None:
         """A gradient is about to be dropped. One that was added to is another object by now."""
@@ -180,9 +182,7 @@ class _Step:
             raise guard.refusal(place, key, None)
         for x, data, edge in self.recording.variables.values():
             if x._data is not data or x.edge is not edge:
-                raise self._refuse(
-                    f"a Tensor of shape {tuple(x.shape)} from outside is bound to a new array; write with assign_"
-                )
+                raise self._refuse(_BOUND.format(tuple(x.shape)))
         statics = {id(a) for a, _ in self.places}
         if any(isinstance(x, Tensor) and (x.edge is not None or id(x._data) not in statics) for x in given):
             raise self._refuse(_WRITTEN)
@@ -481,6 +481,8 @@ def check(name: str, context: TraceContext, step: Step, calls: list[HostCall], r
                 yield guard.line(call.function.__name__), why
         if context.bound or step.written:
             yield guard.line(), _WRITTEN
+        for x, *_ in context.rebinding.taken:
+            yield guard.line("data"), _BOUND.format(tuple(x.shape))
         for module, attribute, *_ in context.kept:
             yield (
                 guard.line(attribute),

@@ -71,13 +71,16 @@ class Reachable:
         if id(owner) not in self.places:
             self._place(owner, "", lambda: (None, read()), lambda *_: None, watched=True)
 
-    def watch_variable(self, x: Tensor, leaf: Any) -> None:
-        """Whether a Tensor is a variable, and the hooks that its gradient goes through."""
+    def watch_variable(self, x: Tensor, edge: Any) -> None:
+        """Whether a Tensor is a variable, as it was at the beginning."""
         self.watch(x, lambda: (x.edge,))
-        if leaf is not None:
-            self.watch(leaf, lambda: tuple((leaf.hooks or {}).values()))
-            for hook in (leaf.hooks or {}).values():
-                self.add("hook", hook)
+        self.places[id(x)].values = (edge,)
+
+    def watch_hooks(self, leaf: Any) -> None:
+        """The hooks that the gradient of a variable goes through."""
+        self.watch(leaf, lambda: tuple((leaf.hooks or {}).values()))
+        for hook in (leaf.hooks or {}).values():
+            self.add("hook", hook)
 
     def _explore(self) -> None:
         known = -1
@@ -186,6 +189,7 @@ class Reachable:
 
         def read() -> tuple[Any, Any]:
             found = {k: v for k, v in attributes.items() if k not in _UNWATCHED}
+            found.setdefault("training", module.training)  # which is its class's until it is set
             for k in kept:
                 if is_result(found.get(k)):
                     found[k] = ANY_TENSOR

@@ -55,6 +55,8 @@ class TraceContext:
         self.kept: list[tuple[Any, str, int, type[Tensor]]] = []
         self.classes: list[type] = []  # of the arguments, by their arrays
         self.moved: set[int] = set()  # Tensors that a call on the host has bound to new arrays
+        # of Tensors that were there: whether they were variables, which they may be again after a part of the function
+        self.edges = {key: x.edge for key, x in guard.tensors.items()}
         self.rebinding = Rebinding(self.recording, guard.tensors)
         self.loose: list[tuple[weakref.ref[Any], Array]] = []  # what the function has made with `detach`
         self.once = False  # whether there can be no replay
@@ -115,13 +117,15 @@ class TraceContext:
         """Remember a Tensor from outside, and its gradient."""
         if x.edge is not None and this_thread.recording is self.mode:
             self.recording.mode_asked = True
-        known = id(x) in self.variables or id(x) in self.recording.made
-        if not known and not isinstance(x._data, TracedArray):
+        if id(x) not in self.variables:
+            if id(x) in self.recording.made or isinstance(x._data, TracedArray):
+                return
             self.variables[id(x)] = x, x._data
-            edge = x.edge
-            if type(edge) is Leaf and id(edge) not in self.leaves:
-                self.leaves[id(edge)] = edge, edge.grad
-            self.guard.watch_variable(x, edge if type(edge) is Leaf else None)
+            self.guard.watch_variable(x, self.edges.get(id(x), x.edge))
+        edge = x.edge
+        if type(edge) is Leaf and id(edge) not in self.leaves:  # also of one that was a constant until now
+            self.leaves[id(edge)] = edge, edge.grad
+            self.guard.watch_hooks(edge)
 
     def _see_dropped(self) -> None:
         """Of variables with which the function does nothing else a replay drops the gradients, too."""

@@ -209,6 +209,8 @@ class Trace:
         # the arguments, which are copies, and by their variables the arrays that they are copies of
         self.inputs: list[TracedArray] = []
         self.given: dict[int, Array] = {}
+        # those of them that came from outside, by the identities of their arrays
+        self.taken: dict[int, TracedArray] = {}
         # arguments that are written in place, and the line that does it
         self.changed: dict[int, str] = {}
         # where an attribute was set: (identity of its owner, name) → line
@@ -280,7 +282,7 @@ class Trace:
 
     def capture(self, array: Array) -> TracedArray:
         """The variable of an array from outside, which may change in place between replays."""
-        found = self.captured.get(id(array))
+        found = self.captured.get(id(array), self.taken.get(id(array)))
         if found is None:
             for var, line in self.changed.items():
                 self._refuse_shared(array, [self.given[var]], line)
@@ -344,6 +346,7 @@ class Trace:
         x.value = x.variable.value = np.array(array)
         self.inputs.append(x)
         self.given[x.var] = array
+        self.taken[id(array)] = x
         return x
 
     def call(

@@ -112,3 +112,16 @@ def test_what_compile_refuses_it_refuses_as_ever():
 def test_other_words_are_refused():
     with pytest.raises(ValueError, match="capture must be 'auto', 'check' or 'off', got True"):
         an.compile(lambda x: x, capture=True)
+
+
+def test_a_constant_that_is_bound_to_another_array_is_named():
+    buffer = nn.Buffer(an.ones(2))
+
+    @an.compile(capture="check")
+    def step(x):
+        buffer.data = (buffer * 0.5 + x).data  # bound
+        return buffer * 2
+
+    _, found = said(step, an.ones(2))
+    assert len(found) == 1
+    assert f":{marked('bound')}: a Tensor of shape (2,) from outside is bound to a new array" in found[0]

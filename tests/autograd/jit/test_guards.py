@@ -1127,3 +1127,79 @@ def test_parameters_that_are_constants_for_a_part_of_the_step():
     found, step = train(an.compile)
     assert found == train(lambda f: f)[0]
     assert step.recorded == 1
+
+
+def sampled(how, put_back=True, steps=8):
+    """As networks are trained that give energies: samples are drawn by gradients, from the network in eval mode and frozen."""
+    an.random.manual_seed(0)
+    net = nn.Sequential(nn.Linear(2, 4), nn.Dropout(0.5), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+
+    @how
+    def step(x):
+        was = net.training
+        net.eval()
+        for p in net.parameters():
+            p.requires_grad = False
+        y = x * 1.0
+        y.requires_grad_()
+        an.sum(net(y)).backward()
+        y = x - 0.1 * y.grad
+        for p in net.parameters():
+            p.requires_grad = True
+        if put_back:
+            net.train(was)
+        loss = an.mean(net(x)) - an.mean(net(y))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), y
+
+    found = []
+    for k in range(steps):
+        if k == 5:
+            net.eval()
+        found += [v.numpy().tobytes() for v in step(tensor(3, 2, seed=k))]
+    return found + [v.numpy().tobytes() for v in net.state_dict().values()], step
+
+
+def test_modes_that_are_put_back():
+    found, step = sampled(an.compile)
+    assert found == sampled(lambda f: f)[0]
+    assert step.recorded == 2  # in train mode, and in eval mode
+
+
+def test_a_mode_that_stays_changed_is_refused():
+    with pytest.raises(an.CompileError, match="the attribute training of .* is changed"):
+        sampled(an.compile, put_back=False)
+
+
+def test_a_mode_that_is_another_during_a_call_on_the_host_is_refused():
+    net = nn.Linear(2, 1)
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+
+    @an.compile
+    def step(x):
+        net.eval()
+        an.sum(net(x)).backward()
+        optimizer.step()
+        net.train()
+
+    with pytest.raises(an.CompileError, match="the attribute training of .* is changed"):
+        step(tensor(3, 2))
+    assert net.training
+
+
+def test_a_variable_that_is_made_one_inside():
+    """It was a constant at the beginning of the first call alone."""
+    w = an.ones(2)
+
+    @an.compile
+    def step(x):
+        w.requires_grad_()
+        w.grad = None
+        an.sum(w * x).backward()
+        return w.grad
+
+    for k in range(3):
+        assert step(an.full(2, float(k))).tolist() == [k, k]
