@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from anynet.autograd.graph import Node, OutputEdge
 from anynet.autograd.jit.specialize import MAX_BYTES, UNHASHABLE, Specialization, available, static_key
-from anynet.tensor import Tensor, clock, flavours, result_class, wrap
+from anynet.tensor import Tensor, clock, flavours, result_class, unwrap, wrap
 from anynet_backends import TYPES, Array, Backend, backend_of
 from anynet_backends.concurrency import ThreadStack, late_import, this_thread
 from anynet_backends.config import KERNELS
 from anynet_backends.host import numbers_of
+from anynet_backends.jit.errors import CompileError, user_line
+from anynet_backends.jit.tracer import TracedArray
 from anynet_backends.kernel_table import Kernel
 
 if TYPE_CHECKING:
@@ -308,6 +310,13 @@ def _mixed(prim: Primitive[...], args: tuple[Any, ...]) -> Exception:
         except TypeError:
             msg = f"{prim.name} takes arrays and Tensors, but {name} is a {type(x).__name__}; use anynet.asarray"
             return TypeError(msg)
+    # where a compiled function runs, all other arrays are recorded, too
+    if any(isinstance(unwrap(x), TracedArray) for x in args):
+        msg = (
+            f"{user_line()}: {prim.name} is given what a compiled function computes, in a call that is made on the host, such as the "
+            "closure of an optimizer's step, which a program cannot do; call that step outside, and compile what the closure computes"
+        )
+        return CompileError(msg)
     return DeviceError(
         f"{prim.name} got arrays on different devices: {', '.join(where)}; move one with .to(device)"
     )

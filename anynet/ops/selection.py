@@ -165,10 +165,27 @@ def bincount(x: ArrayLike, /, weights: ArrayLike | None = None, *, minlength: in
             f"bincount: weights must have the shape of x, got {tuple(weights.shape)} and {tuple(index.shape)}"
         )
         raise ValueError(msg)
-    if index.shape[0] and int(xp.min(index)) < 0:
-        msg = f"bincount: x must not be negative, got {int(xp.min(index))}"
-        raise ValueError(msg)
-    length = max(int(minlength), int(xp.max(index)) + 1 if index.shape[0] else 0)
+    length = int(minlength)
+
+    def check(found: Array) -> None:
+        here = backend_of(found)
+        least, largest = int(here.min(found)), int(here.max(found))
+        if least < 0:
+            msg = f"bincount: x must not be negative, got {least}"
+            raise ValueError(msg)
+        if largest >= length:
+            msg = (
+                f"bincount: in a compiled function, where shapes are fixed, x must be less than minlength={length}, got {largest}; "
+                "give a minlength that is large enough"
+            )
+            raise ValueError(msg)
+
+    if index.shape[0] and length and not xp.eager:
+        xp.check(check, index, within=length)
+    elif index.shape[0]:
+        length = max(length, int(xp.max(index)) + 1)
+        if int(xp.min(index)) < 0:
+            check(index)
     if weights is not None:
         return scatter_rows(weights, index=index, shape=(length,))
     return wrap(xp.index_add(_counts(length, index), index, xp.ones_like(index, dtype=xp.int64)))

@@ -29,8 +29,8 @@ from anynet_backends.concurrency import this_thread
 from anynet_backends.jit.tracer import COMPILING
 
 __all__ = [
-    "Memory", "above", "behind", "dense", "fitted", "in_order", "layout", "memory_of", "note", "part", "place", "settle", "shows", "variable_below",
-    "viewable", "write",
+    "Memory", "above", "behind", "dense", "fitted", "in_order", "layout", "memory_of", "note", "part", "place", "settle", "shows",
+    "variable_below", "viewable", "write",
 ]  # fmt: skip
 
 

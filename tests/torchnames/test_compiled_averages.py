@@ -206,7 +206,7 @@ def test_a_parameter_takes_the_array_of_another():
     def step():
         average.weight.data = net.weight.data
 
-    with pytest.raises(an.CompileError, match="a Parameter of shape .* bound to a new array"):
+    with pytest.raises(an.CompileError, match=r"a Parameter of shape .* bound to a new array"):
         step()
 
 

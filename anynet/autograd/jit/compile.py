@@ -28,16 +28,16 @@ from anynet.autograd.jit.outputs import Output, called
 from anynet.autograd.jit.replay_source import NOT_APPLICABLE
 from anynet.autograd.jit.specialize import traceable_numpy
 from anynet.autograd.jit.step import Step
-from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, is_traced, module_observers
+from anynet.autograd.jit.trace_context import TraceContext, contexts, is_array, module_observers
 from anynet.autograd.location import watching
 from anynet.autograd.pytree import flatten, unflatten
-from anynet.tensor import Leaf, Tensor, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, to_plain
 from anynet_backends import Array, Backend, backend_of
 from anynet_backends.concurrency import after_fork, fork_safe_lock, immortal, late_import
 from anynet_backends.jit.errors import CompileError, OtherLibraryError
 from anynet_backends.jit.instructions import Origin
 from anynet_backends.jit.program import Program
-from anynet_backends.jit.tracer import ACTIVE, CAPTURING, COMPILING, TracedArray, trace_lock
+from anynet_backends.jit.tracer import ACTIVE, CAPTURING, COMPILING, trace_lock
 
 if TYPE_CHECKING:
     from anynet.autograd.jit.captured import CapturedSteps
@@ -454,7 +454,8 @@ def compile(
     function that has to be recorded 8 times in a row is called as it is from then on, with a warning that says why.
 
     **Each replay does** what the function does to its arguments (``x[i] = v``, ``x *= 2``, ``x.assign_``), parameters, running
-    statistics, gradients, optimizers, schedules and the stream of dropout masks; it prints what ``print`` prints, puts Tensors
+    statistics, gradients, optimizers, schedules and the stream of dropout masks; it binds constants from outside to new arrays
+    (``p.data = …``, ``buffer *= 0.9``: averages of weights, target networks), prints what ``print`` prints, puts Tensors
     into attributes of modules, and refuses the values that the function refuses, before anything is changed. Results share
     memory with an argument where the function's do; they are constants: take gradients inside.
 

@@ -182,7 +182,9 @@ class HostCall:
     @property
     def plain(self) -> bool:
         """Whether it is a call of the function with these arguments, and no more."""
-        return not (self.wants or self.kwargs or self.gradients or self.bound) and all(v is None for v in self.places)
+        return not (self.wants or self.kwargs or self.gradients or self.bound) and all(
+            v is None for v in self.places
+        )
 
     def __call__(self) -> Any:
         for leaf, grad in self.gradients:

@@ -186,10 +186,11 @@ class Reachable:
     def _place_of_module(self, path: str, module: Any) -> Iterator[tuple[str, Any]]:
         attributes = vars(module)
         kept = self.places[id(module)].kept if id(module) in self.places else set()
+        of_class = "training" not in attributes  # its class's until it is set
 
         def read() -> tuple[Any, Any]:
             found = {k: v for k, v in attributes.items() if k not in _UNWATCHED}
-            found.setdefault("training", module.training)  # which is its class's until it is set
+            found.setdefault("training", module.training)
             for k in kept:
                 if is_result(found.get(k)):
                     found[k] = ANY_TENSOR
@@ -199,6 +200,8 @@ class Reachable:
             held = {k: v for k, v in attributes.items() if k in _UNWATCHED or k in kept}
             attributes.clear()
             attributes.update(zip(keys, values, strict=True))
+            if of_class and attributes["training"] is type(module).training:
+                del attributes["training"]
             attributes.update(held)
             module_version.bump()
 

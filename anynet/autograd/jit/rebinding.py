@@ -138,17 +138,18 @@ class Rebinding:
             del variables[id(x)]
         return False
 
-    def _can_be_bound(self, x: Tensor, data: Array, leaves: Mapping[int, Any]) -> bool:
+    def _can_be_bound(self, x: Tensor, data: Any, leaves: Mapping[int, Any]) -> bool:
         """Whether a program can bind x to a result: a constant, whose values are new and nobody else's."""
-        new, recording = x._data, self.recording
+        new: Any = x._data
+        recording = self.recording
         frozen = frozen_leaf(x)
         captured = recording.captured.get(id(data))
         return (
             id(x) in self.there
             and x.edge is None
             and (frozen is None or id(frozen) not in leaves)
-            and type(data) is recording.base.array_type
             and (new.shape, new.dtype) == (data.shape, data.dtype)
+            and type(data) is recording.base.array_type
             and _lies_without_gaps(new.value)
             and new.variable.root not in recording.outside
             and new.variable.root not in recording.given

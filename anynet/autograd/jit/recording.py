@@ -92,7 +92,8 @@ def record(
         gs = [trace.input(y.value) if gradient is None else gradient(y) for y in ys]
         several = isinstance(made, tuple) and not prim.has_aux
         g = tuple(gs) if several else gs[0]
-        found = gradients_of(prim, need, meta, inputs, made, pullback, g)
+        with trace.base.errstate():  # these numbers are nobody's gradient
+            found = gradients_of(prim, need, meta, inputs, made, pullback, g)
         grads = [None if x is None else _as_eager(x) for x in found]
     finally:
         ACTIVE.pop()

@@ -24,7 +24,9 @@ from anynet_backends.jit.errors import CompileError, refuse_reading, user_line
 from anynet_backends.jit.geometry import new_with_strides, span
 from anynet_backends.jit.instructions import Instruction, Origin, Variable, collect, made_by, substitute
 
-__all__ = ["ACTIVE", "CAPTURING", "COMPILING", "TracedArray", "Trace", "fingerprint", "trace_lock", "values_of"]
+__all__ = [
+    "ACTIVE", "CAPTURING", "COMPILING", "TracedArray", "Trace", "fingerprint", "trace_lock", "values_of",
+]  # fmt: skip
 
 ACTIVE: list[Trace] = []
 """The running trace, if there is one (empty while tracing is paused)."""
@@ -479,7 +481,7 @@ class Trace:
 
 def fingerprint(array: Array) -> int:
     """A number that is another one where the array's numbers are, but for one case in 2³²."""
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def _view(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any], at: int | None, array: Array) -> Array:

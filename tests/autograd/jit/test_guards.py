@@ -7,9 +7,11 @@ import copy
 import functools
 import itertools
 import os
+import pathlib
 import pickle
 import random
 import types
+import warnings
 
 import numpy as np
 import pytest
@@ -1170,7 +1172,7 @@ def test_modes_that_are_put_back():
 
 
 def test_a_mode_that_stays_changed_is_refused():
-    with pytest.raises(an.CompileError, match="the attribute training of .* is changed"):
+    with pytest.raises(an.CompileError, match=r"the attribute training of .* is changed"):
         sampled(an.compile, put_back=False)
 
 
@@ -1185,7 +1187,7 @@ def test_a_mode_that_is_another_during_a_call_on_the_host_is_refused():
         optimizer.step()
         net.train()
 
-    with pytest.raises(an.CompileError, match="the attribute training of .* is changed"):
+    with pytest.raises(an.CompileError, match=r"the attribute training of .* is changed"):
         step(tensor(3, 2))
     assert net.training
 
@@ -1203,3 +1205,65 @@ def test_a_variable_that_is_made_one_inside():
 
     for k in range(3):
         assert step(an.full(2, float(k))).tolist() == [k, k]
+
+
+@pytest.mark.parametrize("make", [optim.LBFGS, lambda p: optim.SGD(p, lr=0.1)])
+def test_the_closure_of_a_step_is_no_part_of_a_program(make):
+    net = nn.Linear(2, 1)
+    optimizer = make(net.parameters())
+
+    @an.compile
+    def step(x):
+        def closure():
+            optimizer.zero_grad()
+            loss = an.mean(net(x) ** 2)  # closure
+            loss.backward()
+            return loss
+
+        return optimizer.step(closure)
+
+    with pytest.raises(
+        an.CompileError, match=rf"test_guards.py:{marked('closure')}: .* closure of an optimizer's step"
+    ):
+        step(tensor(3, 2))
+
+
+def marked(word):
+    lines = pathlib.Path(__file__).read_text().splitlines()
+    return next(i for i, line in enumerate(lines, 1) if line.endswith(f"# {word}"))
+
+
+def test_counts_have_a_length_that_is_given():
+    """Without it their number is that of the largest, and no program's."""
+
+    def counts(x, w):
+        w.grad = None
+        sums = an.bincount(x, w, minlength=4)
+        an.sum(sums**2).backward()
+        return an.bincount(x, minlength=4), sums.detach(), w.grad
+
+    rows = [[0, 3, 1], [2, 2, 2], [1, 0, 1]]
+    w = an.asarray([0.5, 0.25, 2.0], requires_grad=True)
+    step = an.compile(lambda x: counts(x, w))
+    for row in rows:
+        assert [v.tolist() for v in step(an.asarray(row))] == [v.tolist() for v in counts(an.asarray(row), w)]
+    assert step.recorded == 1
+    with pytest.raises(ValueError, match="x must be less than minlength=4, got 5"):
+        step(an.asarray([0, 5, 1]))
+    with pytest.raises(ValueError, match="x must not be negative, got -1"):
+        step(an.asarray([0, -1, 1]))
+    with pytest.raises(an.CompileError, match="a value was read"):
+        an.compile(an.bincount)(an.asarray([0, 1]))
+    assert step.recorded == 1
+
+
+def test_a_value_that_is_infinite_is_recorded_without_a_warning():
+    """`log_softmax` of masked scores: the numbers with which gradients are tried out are nobody's."""
+    x = an.asarray([[0.5, -np.inf, 1.0], [-np.inf, 2.0, 0.0]], requires_grad=True)
+    with warnings.catch_warnings(record=True) as said:  # an error would only stop what is tried out
+        warnings.simplefilter("always")
+        for _ in range(40):
+            x.grad = None
+            an.sum(F.log_softmax(x, dim=1)[:, 2]).backward()
+            assert np.isfinite(x.grad.numpy()).all()
+    assert said == []
