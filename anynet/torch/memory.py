@@ -272,6 +272,7 @@ def part(x: Any) -> None:
     old.edge, old._memory = x.edge, own
     if COMPILING and COMPILING.own:
         COMPILING.own[-1].made[id(old)] = old, x._data
+        COMPILING.own[-1].undo.append(_joins(x, own, memory_of(parent)))
     for y in own.live():
         link = memory_of(y)
         if link is not None:
@@ -283,6 +284,21 @@ def part(x: Any) -> None:
     del x._memory
     with no_grad():
         _refresh(old)
+
+
+def _joins(x: Any, own: Memory, above: Memory | None) -> Callable[[], None]:
+    """What undoes that x leaves the memory that it shares: a compiled function that is refused changes nothing."""
+    links = [(link, link.parent) for y in own.live() if (link := memory_of(y)) is not None]
+    views = [] if above is None else above.views
+
+    def undo() -> None:
+        x._memory = own
+        for link, parent in links:
+            link.parent = parent
+        if above is not None:
+            above.views = views
+
+    return undo
 
 
 def behind(x: Any, take: Callable[[Any], Any]) -> None:

@@ -177,6 +177,8 @@ class TraceContext:
     def put_back(self, done: bool) -> None:
         """No recorded array stays outside, whatever happened."""
         self.settle()
+        while self.recording.undo and not done:
+            self.recording.undo.pop()()
         self.rebinding.put_back(self.variables, done)
         loose = [(ref(), data) for ref, data in self.loose] + [*self.recording.made.values()]
         for x, data in loose:

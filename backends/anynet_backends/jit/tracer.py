@@ -224,6 +224,8 @@ class Trace:
         self.made: dict[int, tuple[Any, Array]] = {}
         # what has happened to Tensors that are bound to other arrays, and to their views, by their identities (`anynet.torch.memory`)
         self.rebound: dict[int, list[str]] = {}
+        # called where the function is refused, the last first
+        self.undo: list[Callable[[], None]] = []
         # by their roots, the number of the last instruction that has written into variables
         self.written_at: dict[int, int] = {}
         # called with each Tensor from outside whose array is read
