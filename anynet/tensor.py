@@ -549,6 +549,7 @@ class Tensor:
         if edge is not None:
             edge.written = clock()
         if COMPILING and COMPILING.own:  # a compiled step is being recorded
+            COMPILING.own[-1].see(self)  # it may have another array by the next call
             xp = TYPES[TracedArray]
             if isinstance(source, TracedArray) and source.dtype != self._data.dtype:
                 source = xp.astype(source, self._data.dtype)

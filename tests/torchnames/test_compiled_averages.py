@@ -257,3 +257,42 @@ def test_a_code_book():
     found, step = run(an.compile)
     assert found == run(lambda f: f)[0]
     assert step.recorded == 1
+
+
+def test_running_statistics_that_are_written_through_a_state_that_is_held():
+    """Which binds them to new arrays between the steps."""
+
+    def run(how):
+        norm = torch.nn.BatchNorm1d(2)
+        step = how(lambda x: norm(x).detach())
+        found = []
+        for k in range(5):
+            step(torch.tensor([[k, 1.0], [2.0, -k]]))
+            held = norm.state_dict() if k == 1 else {}
+            for v in held.values():
+                v.mul_(2)
+            found += shown(norm.running_mean, norm.running_var)
+        return found
+
+    with torch.no_grad():
+        assert run(an.compile) == run(lambda f: f)
+
+
+def test_what_is_printed_is_what_is_there(capsys):
+    def run(how):
+        average = torch.tensor([1.0, 2.0])
+
+        @how
+        def step(x):
+            old = average.detach()
+            print(old, average)
+            average.mul_(0.5).add_(x)
+            print(old, average, average.data)
+            return average * 2
+
+        found = [v for k in range(4) for v in shown(step(torch.tensor([k, 1.0])))]
+        return found, capsys.readouterr().out, step
+
+    *found, step = run(an.compile)
+    assert found == list(run(lambda f: f)[:2])
+    assert step.recorded == 1

@@ -158,12 +158,17 @@ class HostCall:
         bound: list[tuple[Tensor, TracedArray, str | None]],
     ) -> None:
         self.gradients = gradients
-        self.function, self.args, self.kwargs, self.wants = function, args, kwargs, wants
+        self.function, self.wants = function, wants
         self.leaves, self.shape = flatten([list(args), kwargs])
+        # their arrays as they are now; a Tensor that shows another one would be kept, and change with it
+        given = [unwrap(x) for x in self.leaves]
         # what the program computes is handed over as it is then: its variables
-        self.places: list[int | None] = [
-            d.var if isinstance(d := unwrap(x), TracedArray) else None for x in self.leaves
+        self.places: list[int | None] = [d.var if isinstance(d, TracedArray) else None for d in given]
+        self.given = [d if v is None else None for d, v in zip(given, self.places, strict=True)]
+        self.leaves = [
+            x if v is None else _like(x, d) for x, d, v in zip(self.leaves, given, self.places, strict=True)
         ]
+        self.args, self.kwargs = unflatten(self.shape, self.leaves)
         # Tensors from outside that have other arrays by then, and the variables of these
         self.bound = [(x, new.var, how) for x, new, how in bound]
         self.arrays: dict[int, Array] = {}
@@ -171,6 +176,13 @@ class HostCall:
     def reads(self) -> list[int]:
         """The variables that it needs."""
         return [*(v for v in self.places if v is not None), *(v for _, v, _ in self.bound)]
+
+    def take(self, x: Tensor, array: Array, var: int) -> None:
+        """The array that x had at the beginning is an argument of the program: what showed it to the call shows what x has in each replay."""
+        for i, leaf in enumerate(self.leaves):
+            if leaf is not x and self.given[i] is array:
+                self.places[i], self.leaves[i] = var, _like(leaf, array)
+        self.args, self.kwargs = unflatten(self.shape, self.leaves)
 
     def read(self, arrays: dict[int, Array], reads: list[int]) -> None:
         """Where its arguments are, by the variables that its instruction reads now: a pass may have found the same value elsewhere."""
@@ -204,7 +216,7 @@ class HostCall:
 
 
 def _like(x: Any, array: Array) -> Any:
-    return wrap(array) if isinstance(x, Tensor) else array
+    return wrap(array, x._results or Tensor) if isinstance(x, Tensor) else array
 
 
 def _concrete(tree: Any) -> Any:

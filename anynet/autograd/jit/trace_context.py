@@ -172,7 +172,13 @@ class TraceContext:
             self.places.append(self.arrays)
             self.arrays += 1
             self.classes.append(type(x))
-            self.lifted.append(self.recording.take_as_input(data))
+            taken = self.recording.take_as_input(data)
+            self.lifted.append(taken)
+            for instruction in self.recording.instructions:
+                if instruction.kind == "host":
+                    call = instruction.args[0]
+                    call.take(x, data, taken.var)
+                    instruction.reads = call.reads()
 
     def put_back(self, done: bool) -> None:
         """No recorded array stays outside, whatever happened."""
