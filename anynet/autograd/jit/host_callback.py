@@ -178,7 +178,7 @@ class HostCall:
         return [*(v for v in self.places if v is not None), *(v for _, v, _ in self.bound)]
 
     def take(self, x: Tensor, array: Array, var: int) -> None:
-        """The array that x had at the beginning is an argument of the program: what showed it to the call shows what x has in each replay."""
+        """The array that x had at the beginning is an argument of the program: what showed it shows what x has in each replay."""
         for i, leaf in enumerate(self.leaves):
             if leaf is not x and self.given[i] is array:
                 self.places[i], self.leaves[i] = var, _like(leaf, array)
