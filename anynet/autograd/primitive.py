@@ -136,6 +136,8 @@ class Primitive(Generic[_P]):
         ] = {}  # by the inputs that need a gradient and the metadata
         # whether it is operations that are called where machine code does not take the arrays, or a gradient; else its rules take over
         self.made_of_operations = False
+        # whether its gradients have the same bits however that of the result lies in memory
+        self.any_layout = False
         self.max_bytes = MAX_BYTES  # of the arrays for which that is worth it
         self.compilable = True  # False once it has turned out that it cannot become a built-in function
         self.kernels: dict[str, Kernel] = {}

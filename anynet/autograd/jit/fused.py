@@ -52,9 +52,13 @@ class FusedFunction:
     has_aux: Final = False
     array_meta: Final = ()
 
-    def __init__(self, name: str, run: Callable[[list[Tensor]], Any], draws: bool = False) -> None:
-        """`draws`: whether it draws masks, so that it is pure but for the position of the stream, and is for devices alone."""
-        self.name, self.run, self.draws = name, run, draws
+    def __init__(
+        self, name: str, run: Callable[[list[Tensor]], Any], draws: bool = False, any_layout: bool = False
+    ) -> None:
+        """`draws`: whether it draws masks, so that it is pure but for the position of the stream, and is for devices alone.
+        `any_layout`: whether it brings a gradient into an order of its own first, so that what it computes has the same bits however the
+        gradient lies in memory."""
+        self.name, self.run, self.draws, self.any_layout = name, run, draws, any_layout
         self.kind = get_backend("numpy").array_type
         self.specializations: dict[Any, Any] = {}
         self.compilable = available()
@@ -244,14 +248,17 @@ class _FusedNode(CustomNode):
         return own[1] if len(own) > 1 else None
 
 
-def fused(arrays: int) -> Callable[[_F], _F]:
+def fused(arrays: int, *, any_layout: bool = False) -> Callable[[_F], _F]:
     """Decorator: a function of so many Tensors, and of options, is a `FusedFunction` where it is called with Tensors."""
 
     def decorate(function: _F) -> _F:
         known: dict[Any, FusedFunction | None] = {}
 
         def made(options: tuple[Any, ...], kwargs: dict[str, Any]) -> FusedFunction:
-            return FusedFunction(function.__name__, lambda xs: function(*xs, *options, **kwargs))
+            def run(xs: list[Tensor]) -> Any:
+                return function(*xs, *options, **kwargs)
+
+            return FusedFunction(function.__name__, run, any_layout=any_layout)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:

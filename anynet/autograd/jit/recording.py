@@ -58,7 +58,7 @@ class Backward(NamedTuple):
 
 class Recorded(NamedTuple):
     """What has been traced of a primitive: the results, and the backward pass where there is one. `by_rules`: without it the rules give
-    the same gradients, and no kernel's pullback."""
+    the same gradients, and no kernel's pullback, nor a function that takes gradients in any layout."""
 
     results: Sequence[TracedArray]
     backward: Backward | None
@@ -97,7 +97,7 @@ def record(
         grads = [None if x is None else _as_eager(x) for x in found]
     finally:
         ACTIVE.pop()
-    by_rules = pullback is None or prim.made_of_operations
+    by_rules = (pullback is None or prim.made_of_operations) and not prim.any_layout
     if any(x is not None and _stands_for_many(x) for x in grads):
         # machine code makes arrays, and what reads one has other bits than with the view that the rules give
         del trace.instructions[end:]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from anynet.autograd.jit.fused import fused
+from anynet.autograd.vmap import each, is_batched
 from anynet.equations import equation
 from anynet.nn.errors import ShapeError
 from anynet.ops import creation
 from anynet.ops import elementwise as e
-from anynet.ops.indexing import take_along_axis
-from anynet.ops.manipulation import astype, broadcast_to, expand_dims, permute_dims, rearrange, reshape, stack
+from anynet.ops.indexing import gather_rows
+from anynet.ops.manipulation import broadcast_to, expand_dims, permute_dims, rearrange, reshape, stack
 from anynet.ops.padding import pad as pad_
 from anynet.ops.resampling import interpolate
-from anynet.tensor import Tensor
+from anynet.ops.sparse import sparse_matmul
+from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
+from anynet_backends import Array, backend_of
 
 __all__ = [
     "affine_grid", "channel_shuffle", "grid_sample", "interpolate", "pad", "pixel_shuffle", "pixel_unshuffle",
@@ -80,15 +83,14 @@ def affine_grid(theta: ArrayLike, size: Sequence[int], align_corners: bool | Non
     return reshape(base @ permute_dims(theta, (0, 2, 1)), (size[0], *spatial, axes))
 
 
-def _reflected(x: Any, low: float, high: float) -> Any:
-    """x mirrored into [low, high]."""
-    span = high - low
-    if span <= 0:
-        return e.where(e.isnan(x), x, 0.0)
+def _reflected(x: Any, low: Any, span: Any) -> Any:
+    """x mirrored into [low, low + span], along each axis; 0 where there is no span."""
+    some = span > 0.0
+    safe = e.where(some, span, 1.0)
     x = e.abs(x - low)
-    turns = e.floor(x / span)
-    rest = x - turns * span
-    return e.where(e.equal(e.remainder(turns, 2.0), 0.0), rest, span - rest) + low
+    turns = e.floor(x / safe)
+    rest = x - turns * safe
+    return e.where(some, e.where(e.equal(e.remainder(turns, 2.0), 0.0), rest, safe - rest) + low, x * 0.0)
 
 
 def _placed(grid: Any, padding_mode: str) -> Any:
@@ -98,29 +100,31 @@ def _placed(grid: Any, padding_mode: str) -> Any:
     return e.clip(e.where(e.isnan(grid), -1.0, grid), -8.0, 8.0)  # beyond, only padding is read
 
 
-def _inside(x: Any, k: int, padding_mode: str, align_corners: bool) -> Any:
-    """A coordinate in pixels moved into the image, according to the padding mode."""
+def _inside(x: Any, lengths: Any, padding_mode: str, align_corners: bool) -> Any:
+    """Coordinates in pixels, (…, axes), moved into the image, according to the padding mode."""
     if padding_mode == "zeros":
         return x
     if padding_mode == "reflection":
-        x = _reflected(x, 0.0, k - 1.0) if align_corners else _reflected(x, -0.5, k - 0.5)
+        x = _reflected(x, 0.0, lengths - 1.0) if align_corners else _reflected(x, -0.5, lengths)
     # on the edge there is no gradient, as in PyTorch
-    return e.where(x <= 0.0, 0.0, e.where(x >= k - 1.0, k - 1.0, x))
+    return e.where(x <= 0.0, 0.0, e.where(x >= lengths - 1.0, lengths - 1.0, x))
 
 
-def _read(flat: Any, places: Sequence[Any], spatial: tuple[int, ...], zeros: bool) -> Any:
-    """flat (n, c, pixels) at whole-numbered places, one array (n, outputs) of floats for each axis; 0 outside."""
-    n, c, _ = flat.shape
-    index: Any = 0
-    some: Any = None
-    for x, k in zip(places, spatial, strict=True):
-        if zeros:
-            here = e.logical_and(x >= 0.0, x <= k - 1.0)
-            some = here if some is None else e.logical_and(some, here)
-        index = index * k + astype(e.clip(x, 0.0, k - 1.0), "int64")
-    index = index.detach() if isinstance(index, Tensor) else index
-    values = take_along_axis(flat, broadcast_to(expand_dims(index, axis=1), (n, c, index.shape[1])), axis=2)
-    return values if some is None else e.where(expand_dims(some, axis=1), values, 0.0)
+def _pixels(corners: Any, spatial: tuple[int, ...]) -> Array:
+    """The rows (points · taps) that are read, of images of which each pixel is a row, for each combination of taps: whole-numbered
+    corners (n, points, taps, axes), the last axis of space first."""
+    at = unwrap(corners)
+    xp = backend_of(at)
+    n, points, taps, axes = at.shape
+    rows: Any = None
+    for d, k in enumerate(spatial):
+        place = xp.astype(xp.clip(at[..., axes - 1 - d], 0, k - 1), xp.int64)
+        place = xp.reshape(place, (n, points, *(taps if a == d else 1 for a in range(axes))))
+        rows = place if rows is None else rows * k + place
+    if n > 1:
+        images = xp.arange(n, dtype=xp.int64, device=xp.native_device(xp.device_of(at))) * math.prod(spatial)
+        rows = rows + xp.reshape(images, (n, *[1] * (axes + 1)))
+    return xp.reshape(rows, (-1,))
 
 
 def _cubic(t: Any) -> list[Any]:
@@ -189,32 +193,60 @@ def grid_sample(
 
     Source: Jaderberg et al.: Spatial transformer networks (2015), equation 3.
     """
-    axes = _check_grid(input, grid, mode, padding_mode)
-    spatial = tuple(input.shape[2:])
-    align, zeros = bool(align_corners), padding_mode == "zeros"
-    n, c = input.shape[:2]
-    flat = reshape(input, (n, c, math.prod(spatial)))
-    outputs = tuple(grid.shape[1:-1])
-    points = reshape(_placed(grid, padding_mode), (n, math.prod(outputs), axes))
-    places = []
-    for axis, k in enumerate(spatial):
-        x = points[..., axes - 1 - axis]
-        places.append((x + 1.0) * ((k - 1) / 2.0) if align else ((x + 1.0) * float(k) - 1.0) / 2.0)
+    _check_grid(input, grid, mode, padding_mode)
+    if is_batched(input, grid):
+        return each(_sample, input, grid, mode, padding_mode, bool(align_corners))
+    y: Tensor = _sample(input, grid, mode, padding_mode, bool(align_corners))
+    return y
 
-    def inside(place: Sequence[Any]) -> list[Any]:
-        return [_inside(x, k, padding_mode, align) for x, k in zip(place, spatial, strict=True)]
 
-    if mode == "bicubic":
-        y = _bicubic(flat, places, spatial, zeros, inside)
-    elif mode == "nearest":
-        y = _read(flat, [e.round(x) for x in inside(places)], spatial, zeros)
+@fused(2, any_layout=True)
+def _sample(input: Any, grid: Any, mode: str, padding_mode: str, align: bool) -> Any:
+    """`grid_sample` of what has been checked. Each pixel is a row of channels, and what is read are sums of rows with weights."""
+    spatial, outputs = tuple(input.shape[2:]), tuple(grid.shape[1:-1])
+    (n, c), axes, points = input.shape[:2], len(spatial), math.prod(outputs)
+    plain = unwrap(grid)
+    xp = backend_of(plain)
+    device = xp.native_device(xp.device_of(plain))
+    lengths = wrap(xp.asarray([float(k) for k in reversed(spatial)], dtype=plain.dtype, device=device))
+    q = reshape(_placed(grid, padding_mode), (n, points, axes)) + 1.0  # x is the last axis of space
+    q = q * ((lengths - 1.0) / 2.0) if align else (q * lengths - 1.0) / 2.0
+    if mode != "bicubic":
+        q = _inside(q, lengths, padding_mode, align)
+    if mode == "nearest":
+        corners = expand_dims(e.round(q), axis=2)
     else:
-        y = _multilinear(flat, inside(places), spatial, zeros)
-    return reshape(y, (n, c, *outputs))
+        first = e.floor(q)
+        if mode == "bicubic":
+            weights = stack(_cubic(q - first), axis=2)
+            corners = stack([first - 1.0, first, first + 1.0, first + 2.0], axis=2)
+            corners = _inside(corners, lengths, padding_mode, align)
+        else:
+            weights = stack([first + 1.0 - q, q - first], axis=2)
+            corners = stack([first, first + 1.0], axis=2)
+    pixels = permute_dims(input, (0, *range(2, axes + 2), 1))
+    if padding_mode == "zeros":  # one more pixel on each side, so that what lies outside is read, too
+        pixels = pad_(pixels, (0, 0, *(1, 1) * axes), "constant", 0.0)
+        spatial, corners = tuple(k + 2 for k in spatial), corners + 1.0
+    rows = _pixels(corners, spatial)
+    pixels = reshape(pixels, (n * math.prod(spatial), c))
+    if mode == "nearest":
+        y = gather_rows(pixels, index=rows)
+    else:
+        weight: Any = None
+        for d in range(axes):
+            shape = (n * points, *(weights.shape[2] if a == d else 1 for a in range(axes)))
+            along = reshape(weights[..., axes - 1 - d], shape)
+            weight = along if weight is None else weight * along
+        taps = weights.shape[2] ** axes
+        number = xp.arange(n * points, dtype=xp.int64, device=device)
+        number = xp.reshape(xp.broadcast_to(xp.expand_dims(number, axis=1), (n * points, taps)), (-1,))
+        y = sparse_matmul(reshape(weight, (-1,)), pixels, rows=number, columns=rows, count=n * points)
+    return permute_dims(reshape(y, (n, *outputs, c)), (0, axes + 1, *range(1, axes + 1)))
 
 
-def _check_grid(input: ArrayLike, grid: ArrayLike, mode: str, padding_mode: str) -> int:
-    """The number of axes of space, of inputs that fit."""
+def _check_grid(input: ArrayLike, grid: ArrayLike, mode: str, padding_mode: str) -> None:
+    """Refuse inputs that do not fit."""
     axes = len(input.shape) - 2
     shapes = f"input {tuple(input.shape)} and grid {tuple(grid.shape)}"
     if (
@@ -237,37 +269,6 @@ def _check_grid(input: ArrayLike, grid: ArrayLike, mode: str, padding_mode: str)
     if 0 in tuple(input.shape[2:]):
         msg = f"grid_sample: input must have at least one pixel, got {shapes}"
         raise ShapeError(msg)
-    return axes
-
-
-def _bicubic(
-    flat: Any, places: list[Any], spatial: tuple[int, ...], zeros: bool, inside: Callable[[Sequence[Any]], list[Any]]
-) -> Any:  # fmt: skip
-    """Σ of the four pixels along each axis by Keys' weights."""
-    corners = [e.floor(x) for x in places]
-    weights = [_cubic(x - x0) for x, x0 in zip(places, corners, strict=True)]
-    total: Any = None
-    for taps in itertools.product(range(4), repeat=len(places)):
-        at = inside([x0 + (t - 1.0) for x0, t in zip(corners, taps, strict=True)])
-        weight: Any = math.prod([w[t] for w, t in zip(weights, taps, strict=True)], start=1.0)
-        part = _read(flat, at, spatial, zeros) * expand_dims(weight, axis=1)
-        total = part if total is None else total + part
-    return total
-
-
-def _multilinear(flat: Any, places: list[Any], spatial: tuple[int, ...], zeros: bool) -> Any:
-    """Σ of the two pixels along each axis by their distance."""
-    corners = [e.floor(x) for x in places]
-    total: Any = None
-    for taps in itertools.product((0, 1), repeat=len(places)):
-        at = [x0 + float(t) for x0, t in zip(corners, taps, strict=True)]
-        weight: Any = math.prod(
-            [x - x0 if t else x0 + 1.0 - x for x, x0, t in zip(places, corners, taps, strict=True)], start=1.0
-        )
-        # a corner outside the image has the weight 0 unless there are zeros there
-        part = _read(flat, at, spatial, zeros) * expand_dims(weight, axis=1)
-        total = part if total is None else total + part
-    return total
 
 
 # ----- fractional pooling -----

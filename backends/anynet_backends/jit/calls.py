@@ -162,6 +162,12 @@ def _sum(x: Array, axis: Any, dtype: Any, out: Array | None, keepdims: bool) -> 
         if n > 1024:
             return None
         return _product(x.reshape(-1, n), ones_vector(n, x.dtype).reshape(n, 1), out.reshape(-1, 1))
+    if isinstance(axis, tuple) and len(axis) > 1:  # neighbouring axes are one
+        axes = sorted(a % x.ndim for a in axis)
+        first, stop = axes[0], axes[-1] + 1
+        if axes != list(range(first, stop)):
+            return None
+        x, axis = x.reshape(*x.shape[:first], -1, *x.shape[stop:]), first
     at = _single(axis, x.ndim)
     return None if not at else _row_by_row(np.add, x, at, out)
 
@@ -183,12 +189,22 @@ def _row_by_row(f: np.ufunc, x: Array, axis: int, out: Array) -> list[KernelCall
     n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     found = inner_loop(f, f"{x.dtype.char * 2}->{x.dtype.char}")
     outer = x.size // (n * inner)
-    if found is None or inner < 2 or outer > _MOST_ROWS:
+    if found is None or (min(outer, n) > _MOST_ROWS and inner > 1):
         return None
     cubes, flat, size = x.reshape(outer, n, inner), out.reshape(outer, inner), x.itemsize
     first = 0 if f is np.add else 1
     made = _copied(cubes[:, 0] if first else 0.0, flat)
     if made is None or first == n:
+        return made
+    if inner == 1:  # the numbers of a row lie side by side
+        arrays, steps = (flat, cubes[:, first:], flat), (size, n * size, size)
+        made.append(nested_call(found, arrays, (outer,), steps, (n - first,), (0, size, 0), writes=(0, 2)))
+        return made
+    if outer > _MOST_ROWS:  # few numbers along the axis: each of them in all places
+        apart = inner * size
+        for k in range(first, n):
+            arrays, steps = (flat, cubes[:, k], flat), (apart, n * apart, apart)
+            made.append(nested_call(found, arrays, (outer,), steps, (inner,), (size,) * 3, writes=(0, 2)))
         return made
     for rows, place in zip(cubes, flat, strict=True):
         arrays, steps = (place, rows[first:], place), (0, inner * size, 0)

@@ -80,6 +80,8 @@ CASTS: Final = {
     ("?", "f"): "uitofp i1 {0} to float", ("?", "d"): "uitofp i1 {0} to double", ("?", "q"): "zext i1 {0} to i64",
     ("f", "d"): "fpext float {0} to double", ("d", "f"): "fptrunc double {0} to float",
     ("q", "d"): "sitofp i64 {0} to double", ("q", "f"): "sitofp i64 {0} to float",
+    # what is out of range raises a floating-point exception, and NumPy decides
+    ("d", "q"): "fptosi double {0} to i64", ("f", "q"): "fptosi float {0} to i64",
     ("e", "f"): "fpext half {0} to float", ("f", "e"): "fptrunc float {0} to half",
 }  # fmt: skip
 _INTRINSICS: Final = ("fabs", "sqrt", "floor", "ceil", "trunc", "rint")

@@ -267,6 +267,11 @@ def _clip(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> C
     return [(f, (x if i == 0 else out, b, out)) for i, (f, b) in enumerate(bounds)]
 
 
+def _round(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
+    whole = len(args) == 1 and not kwargs and out.dtype.kind == "f"
+    return [(np.rint, (args[0], out))] if whole else None
+
+
 def _fill(name: str, f: Any, args: Any, kwargs: dict[str, Any], out: Array) -> CallList | None:
     value = {"zeros": 0, "ones": 1}.get(name.removesuffix("_like"))
     if value is None:  # full
@@ -329,7 +334,7 @@ _RULES: Final[dict[str, _Rule]] = {
     **dict.fromkeys(("matmul", "affine"), _product),
     **dict.fromkeys(_REDUCE, _reduction),
     **dict.fromkeys(("cumulative_sum", "cumulative_prod"), _running),
-    "mean": _mean, "power": _power, "clip": _clip, "astype": _astype,
+    "mean": _mean, "power": _power, "round": _round, "clip": _clip, "astype": _astype,
     **dict.fromkeys(("zeros", "zeros_like", "ones", "ones_like", "full", "full_like"), _fill),
     **dict.fromkeys(("stack", "concat"), _join),
     **dict.fromkeys(("reshape", "broadcast_to", "expand_dims", "permute_dims", "squeeze"), _copy_of_view),

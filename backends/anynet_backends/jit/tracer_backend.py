@@ -136,6 +136,9 @@ class TracerBackend(Backend):
             return x.trace.call("astype", (x, x.dtype if dtype is None else dtype), {"copy": True})
         return ACTIVE[-1].capture(self.base.asarray(x, dtype=dtype, copy=copy)) if ACTIVE else x
 
+    def lies_in_order(self, array: Array) -> bool:
+        return bool(array.flags.c_contiguous)
+
     def to_host(self, array: Array) -> Array:
         return array._read().copy() if isinstance(array, TracedArray) else array
 

@@ -12,6 +12,7 @@ from anynet_backends.backend import Backend
 from anynet_backends.concurrency import after_fork
 from anynet_backends.jit.ir_builder import Function, Loop, LoopFunction, Value, compiled, elementwise, kinds
 from anynet_backends.kernel_table import register_in
+from anynet_backends.kernels.compiled_normalization import sums_of_run
 from anynet_backends.memory.outputs import dense
 from anynet_backends.memory.reductions import PLAIN_FLOATS
 
@@ -37,48 +38,65 @@ def _product(t: str) -> tuple[Function, ...]:
     return add, f
 
 
+def _inner_products(t: str) -> tuple[Function, ...]:
+    """(g, x, rows, columns, values): values[k] = Σ g[rows[k]] · x[columns[k]], the gradient of the values; sizes: 1, values, width."""
+    products = sums_of_run("products", t, "g x", "g * x")
+    f = LoopFunction("inner_products", 5, 3)
+    (g, x, rows, columns, values), (_, count, width) = f.arrays, f.sizes
+    zero = Value("double", "0.0")
+    total = f.variable(zero)
+    with f.loop(0, count) as k:
+        first = f.at(g, f.op("mul", f.load("i64", rows, k), width), t)
+        second = f.at(x, f.op("mul", f.load("i64", columns, k), width), t)
+        f.put(total, zero)
+        f.call(products, first, second, width, Value(t, "0.0"), total)
+        found = f.get(total, "double")
+        f.store(found if t == "double" else f.assigned(t, f"fptrunc {found} to {t}"), values, k)
+    return products, f
+
+
 @functools.cache
-def _address(t: str) -> int:
-    return compiled(_product(t), "sparse_product")
+def _address(t: str, inner: bool) -> int:
+    return (
+        compiled(_inner_products(t), "inner_products") if inner else compiled(_product(t), "sparse_product")
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _loop(values: int, width: int, count: int, dtype: Any) -> Loop:
     shape = (count, width)
     sizes = (1, values, width, count * width)
-    return Loop(_address(kinds(dtype)), sizes, ((),) * 5, np.zeros(1, np.int64), 0, ((shape, dtype),))
+    return Loop(_address(kinds(dtype), False), sizes, ((),) * 5, np.zeros(1, np.int64), 0, ((shape, dtype),))
+
+
+@functools.lru_cache(maxsize=256)
+def _inner_loop(values: int, width: int, dtype: Any) -> Loop:
+    makes = (((values,), dtype),)
+    return Loop(_address(kinds(dtype), True), (1, values, width), ((),) * 5, np.zeros(1, np.int64), 0, makes)
 
 
 after_fork(_loop.cache_clear)
+after_fork(_inner_loop.cache_clear)
 
 
 @_kernel
 def sparse_matmul(
     xp: Backend, values: Array, x: Array, /, *, rows: Array, columns: Array, count: int, need: Any
 ) -> Any:
-    """The product, and the gradient of x as that with the transpose; that of the values is a sum over two gathered arrays."""
-    plain = (
-        values.dtype in PLAIN_FLOATS and values.dtype == x.dtype and type(rows) is type(columns) is np.ndarray
-    )
-    if (
-        not plain
-        or rows.dtype != np.int64
-        or columns.dtype != np.int64
-        or not (rows.flags.c_contiguous and columns.flags.c_contiguous)
-    ):
+    """The product, and its gradients: of x the product with the transpose, of each value a product of two rows."""
+    plain = values.dtype in PLAIN_FLOATS and values.dtype == x.dtype and values.size and x.size
+    if not plain or rows.dtype != np.int64 or columns.dtype != np.int64:
         return NotImplemented
-    loop = _loop(values.shape[0], x.shape[1], count, x.dtype)
-    y = xp.call(loop, dense(xp, values), dense(xp, x), rows, columns)
+    values, x, rows, columns = (dense(xp, a) for a in (values, x, rows, columns))
+    n, width = values.shape[0], x.shape[1]
+    y = xp.call(_loop(n, width, count, x.dtype), values, x, rows, columns)
     if need is None:
         return y
 
     def pull(g: Array) -> tuple[Any, ...]:
-        back = None
-        if need[1]:
-            other = _loop(values.shape[0], x.shape[1], x.shape[0], x.dtype)
-            back = xp.call(other, dense(xp, values), dense(xp, g), columns, rows)
-        if not need[0]:
-            return None, back
-        return xp.sum(xp.take(g, rows, axis=0) * xp.take(x, columns, axis=0), axis=1), back
+        g = dense(xp, g)
+        own = xp.call(_inner_loop(n, width, x.dtype), g, x, rows, columns) if need[0] else None
+        other = _loop(n, width, x.shape[0], x.dtype)
+        return own, (xp.call(other, values, g, columns, rows) if need[1] else None)
 
     return y, pull

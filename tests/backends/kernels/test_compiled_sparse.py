@@ -43,6 +43,18 @@ def test_what_it_does_not_take_is_left_to_the_reference():
     kernel, xp = compiled_sparse.KERNELS["sparse_matmul"], get_backend("numpy")
     at, x = np.array([0, 1]), np.ones((2, 2), np.float32)
     for values, rows in (
-        (np.ones(2), at), (np.ones(2, np.float32), at.astype(np.int32)), (np.ones(2, np.float32), np.array([0, 9, 1, 9])[::2]),
+        (np.ones(2), at), (np.ones(2, np.float32), at.astype(np.int32)),
     ):  # fmt: skip
         assert kernel.forward(xp, values, x, rows=rows, columns=at, count=2, need=None) is NotImplemented
+
+
+def test_lists_that_lie_apart_are_copied():
+    kernel, xp = compiled_sparse.KERNELS["sparse_matmul"], get_backend("numpy")
+    rows, x = np.array([0, 9, 1, 9])[::2], np.ones((2, 2), np.float32)
+    y, pull = kernel.forward(
+        xp, np.array([2, 3], np.float32), x, rows=rows, columns=rows, count=2, need=(True, True)
+    )
+    np.testing.assert_array_equal(y, [[2, 2], [3, 3]])
+    values, gx = pull(np.array([[1, 0], [4, 5]], np.float32))
+    np.testing.assert_array_equal(values, [1, 9])
+    np.testing.assert_array_equal(gx, [[2, 0], [12, 15]])
