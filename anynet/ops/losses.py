@@ -118,9 +118,12 @@ def _cross_entropy_numpy(
     p /= total
 
     def pullback(g: Array) -> tuple[Any, ...]:
-        # ignored rows give 0, even if they hold NaN, and at any index; `where` in place of a mask as a key can be compiled
-        gx = xp.where(ignored[:, None], 0.0, p * g[:, None])
-        gx[rows, index] -= xp.where(ignored, 0.0, g)
+        gx = p * g[:, None]
+        if not xp.eager or bool(ignored.any()):
+            # ignored rows give 0, even if they hold NaN, and at any index; `where` in place of a mask as a key can be compiled
+            gx = xp.where(ignored[:, None], 0.0, gx)
+            g = xp.where(ignored, 0.0, g)
+        gx[rows, index] -= g
         return (gx,) + (None,) * (len(need) - 1)
 
     return loss, pullback
@@ -144,6 +147,31 @@ def _nll_rule(g: Any, index: Any, weight: Any, x_shape: tuple[int, ...], x_dtype
 
 
 nll_rows.vjp(x=_nll_rule)
+
+
+@nll_rows.kernel("numpy", vjp=True)
+def _nll_numpy(
+    xp: Backend, x: Array, index: Array, weight: Array = None, /, *, need: tuple[bool, ...] | None
+) -> Any:
+    """The gradient is written where it is, and is not compared with all classes."""
+    ignored = index < 0
+    index = xp.where(ignored, 0, index)
+    rows = xp.arange(x.shape[0])
+    loss = xp.where(ignored, 0.0, -x[rows, index])
+    scale = None if weight is None else xp.take(weight, index, axis=0)
+    if scale is not None:
+        loss = xp.where(ignored, 0.0, loss * scale)
+    if need is None:
+        return loss
+    shape, dtype = x.shape, x.dtype
+
+    def pullback(g: Array) -> tuple[Any, ...]:
+        gx = xp.zeros(shape, dtype=dtype)
+        gx[rows, index] = xp.where(ignored, 0.0, -g if scale is None else -g * scale)
+        return (gx,) + (None,) * (len(need) - 1)
+
+    return loss, pullback
+
 
 # ----- errors of each element -----
 

@@ -250,6 +250,10 @@ class Backend:
         """Whether elements can be written: not into what shows an element several times, nor into what is mapped to be read."""
         return True
 
+    def lies_in_order(self, array: Array) -> bool:
+        """Whether an array is known to lie in memory in the order of its axes, where a function may choose how it computes."""
+        return False
+
     def fill(self, array: Array, number: bool | float) -> None:
         """``array[...] = number``"""
         array[...] = number

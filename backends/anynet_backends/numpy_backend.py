@@ -87,6 +87,9 @@ class NumpyBackend(Backend):
         flags = array.flags
         return flags.owndata and flags.writeable
 
+    def lies_in_order(self, array: Array) -> bool:
+        return bool(array.flags.c_contiguous)
+
     def takes_writes(self, array: Array) -> bool:
         return bool(array.flags.writeable)
 

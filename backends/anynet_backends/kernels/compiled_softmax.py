@@ -68,6 +68,8 @@ _LOOPS: Final[dict[str, tuple[str, str, dict[str, str]]]] = {
     "row_exp": ("x y", "top", {"y": "exp(x - top)"}),
     "row_times": ("y", "r", {"y": "y * r"}),
     "row_shift": ("x y", "top rest", {"y": "x - top - rest"}),
+    "row_scaled": ("x y", "r", {"y": "x * r"}),
+    "row_less": ("x y", "r a", {"y": "(x - a) * r"}),
     "row_back": ("g y gx", "total", {"gx": "y * (g - total)"}),
     "row_log_back": ("g y gx", "total", {"gx": "g - exp(y) * total"}),
 }
@@ -120,10 +122,11 @@ class _Tiles(LoopFunction):
                 add(self.row(places, i))
             self.run("add", self.part, self.totals, width)
 
-    def sum_of(self, name: str, *arrays: Value) -> Value:
+    def sum_of(self, name: str, *arrays: Value, m: Value = _ZERO) -> Value:
         """The sum over a row."""
         total = self.variable(Value("double", "0.0"))
-        self.run(name, *arrays, self.n, _ZERO, total)
+        self.put(total, Value("double", "0.0"))
+        self.run(name, *arrays, self.n, m, total)
         return self.assigned("float", f"fptrunc {self.get(total, 'double')} to float")
 
 
@@ -205,7 +208,19 @@ def _top() -> Function:
 def _others() -> dict[str, Function]:
     total = sums_of_run("total", "float", "x", "x")
     products = sums_of_run("products", "float", "g y", "g * y")
-    return {f.name: f for f in (_top(), total, products)}
+    shifted = sums_of_run("shifted", "float", "x", "x - m")
+    return {f.name: f for f in (_top(), _short_top(), total, products, shifted)}
+
+
+def _short_top() -> Function:
+    """(x, n, out): the largest of n numbers, of which there may be few."""
+    f = Function("short_top", ("ptr noalias", "x"), ("i64", "n"), ("ptr noalias", "out"))
+    best = f.variable(f.load("float", f.argument("x")))
+    with f.loop(1, f.argument("n")) as i:
+        values = {"a": f.load("float", f.argument("x"), i), "b": f.get(best, "float")}
+        f.put(best, f.formula("a if a > b else b", "float", **values))
+    f.store(f.get(best, "float"), f.argument("out"))
+    return f
 
 
 def _row_forward(log: bool) -> tuple[Function, ...]:
@@ -295,3 +310,113 @@ def softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
 def log_softmax(xp: Backend, x: Array, *, axis: int, need: Any) -> Any:
     """Its logarithm."""
     return _along(xp, x, axis, True, need)
+
+
+# ----- the cross-entropy of rows -----
+
+
+def _losses(short: bool, smoothing: bool) -> tuple[Function, ...]:
+    """(x, index, p, loss): the softmax of each row, and ln Σ exp(x) − x[index]; with `smoothing` b of that and a of Σ (ln Σ exp(x) − x). 0
+    where the index is negative. data: a, b, and how many numbers a row has."""
+    t = _Tiles("losses", 4)
+    share, rest, count = (t.load("float", t.data, i) for i in range(3))
+    with t.loop(0, t.outer) as outer:
+        x, index, p, loss = t.begin(outer, 0)[0]
+        t.run("short_top" if short else "top", x, t.n, t.part)
+        top = t.load("float", t.part)
+        t.run("row_exp", x, p, top, t.n)
+        total = t.sum_of("total", p)
+        t.run("row_times", p, t.op("fdiv", _ONE, total), t.n)
+        logarithm = t.formula("log(x)", "float", x=total)
+        place = t.load("i64", index)
+        ignored = t.op("icmp slt", place, 0, gives="i1")
+        safe = t.assigned("i64", f"select {ignored}, i64 0, {place}")
+        found = t.formula("s - (x - m)", "float", s=logarithm, x=t.load("float", x, safe), m=top)
+        if smoothing:
+            values = {
+                "s": logarithm,
+                "z": t.sum_of("shifted", x, m=top),
+                "l": found,
+                "a": share,
+                "b": rest,
+                "n": count,
+            }
+            found = t.formula("b * l + a * (s * n - z)", "float", **values)
+        t.store(t.assigned("float", f"select {ignored}, {_ZERO}, {found}"), loss)
+    return t.functions()
+
+
+def _slopes(smoothing: bool) -> tuple[Function, ...]:
+    """(p, index, g, gx): g (p − one-hot), with `smoothing` g (p − a − b one-hot); 0 where the index is negative."""
+    t = _Tiles("slopes", 4)
+    share, rest = (t.load("float", t.data, i) for i in range(2))
+    with t.loop(0, t.outer) as outer:
+        p, index, g, gx = t.begin(outer, 0)[0]
+        place, own = t.load("i64", index), t.load("float", g)
+        ignored = t.op("icmp slt", place, 0, gives="i1")
+        live = t.assigned("i64", f"select {ignored}, i64 0, {t.n}")
+        if smoothing:
+            t.run("row_less", p, gx, own, share, live)
+            own = t.op("fmul", own, rest)
+        else:
+            t.run("row_scaled", p, gx, own, live)
+        t.run("clear", t.at(gx, live, "float"), t.op("sub", t.n, live))
+        safe = t.assigned("i64", f"select {ignored}, i64 0, {place}")
+        there = t.at(gx, safe, "float")
+        before = t.load("float", there)
+        t.store(t.assigned("float", f"select {ignored}, {before}, {t.op('fsub', before, own)}"), there)
+    return t.functions()
+
+
+@functools.cache
+def _losses_address(back: bool, short: bool, smoothing: bool) -> int:
+    functions = _slopes(smoothing) if back else _losses(short, smoothing)
+    return compiled(functions, functions[-1].name, text_of("elementary.ll"))
+
+
+class _LossPlan:
+    """The calls for so many rows of n numbers."""
+
+    def __init__(self, rows: int, n: int, smoothing: float) -> None:
+        smooth = smoothing != 0.0
+        sizes, wide = (rows, n, 1, n), (4 * n,)
+        data = np.array((smoothing / n, 1 - smoothing, n), np.float32)
+        whole = ((rows, n), np.float32)
+        forward = _losses_address(False, n < _LEAST, smooth)
+        self.forward = Loop(
+            forward, sizes, (wide, (8,), wide, (4,)), data, 8 * rows * n, (whole, ((rows,), np.float32))
+        )
+        back = _losses_address(True, False, smooth)
+        self.backward = Loop(back, sizes, (wide, (8,), (4,), wide), data, 8 * rows * n, (whole,))
+
+
+_loss_plan = functools.lru_cache(maxsize=256)(_LossPlan)
+after_fork(_loss_plan.cache_clear)
+
+
+@_kernel
+def cross_entropy_rows(
+    xp: Backend, x: Array, index: Array, weight: Array = None, /, *, smoothing: float = 0.0, need: Any
+) -> Any:
+    """The losses with the softmax, of which the gradient is made without another exponential."""
+    if (
+        x.dtype != np.float32 or index.dtype != np.int64 or not x.size or (weight is not None and smoothing)
+        or not availability.available() or not multiplies_and_adds()
+    ):  # fmt: skip
+        return NotImplemented
+    plan = _loss_plan(*x.shape, float(smoothing))
+    index = dense(xp, index)
+    p, loss = xp.call(plan.forward, dense(xp, x), index)
+    weights = None
+    if weight is not None:
+        ignored = index < 0
+        weights = xp.where(ignored, 0.0, xp.take(weight, xp.where(ignored, 0, index), axis=0))
+        loss = loss * weights
+    if need is None:
+        return loss
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        g = g if weights is None else g * weights
+        return (xp.call(plan.backward, p, index, dense(xp, g)),) + (None,) * (len(need) - 1)
+
+    return loss, pull

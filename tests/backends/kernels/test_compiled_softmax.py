@@ -84,3 +84,32 @@ def test_takes_what_fills_vectors(name):
         made = kernel.forward(xp, np.ones(shape, np.float32), axis=axis, need=None)
         assert (made is not NotImplemented) == takes, shape
     assert kernel.forward(xp, np.ones((3, 4, 8)), axis=1, need=None) is NotImplemented
+
+
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"weight": True}])
+@pytest.mark.parametrize("shape", [(1, 2), (5, 3), (4, 31), (6, 33), (3, 1000)])
+def test_cross_entropy_of_rows(shape, options):
+    rng = np.random.default_rng(0)
+    x, t = rng.normal(0, 3, shape).astype(np.float32), rng.integers(0, shape[1], shape[0])
+    x[-1] = np.nan  # which an ignored row may hold
+    t[-1] = -100
+    g = rng.normal(size=shape[0]).astype(np.float32)
+    kept = slice(0, -1)
+
+    def f(x):
+        more = (
+            {"weight": an.asarray(np.linspace(0.5, 2, shape[1]), dtype=x.dtype)}
+            if "weight" in options
+            else options
+        )
+        return F.cross_entropy(x, an.asarray(t), reduction="none", **more)
+
+    made = both(f, x, g)
+    with an.use_kernels(False):
+        expected = both(f, x.astype(np.float64), g.astype(np.float64))
+    for a, b in zip(made, expected, strict=True):
+        np.testing.assert_allclose(a[kept], b[kept], rtol=2e-5, atol=2e-6)
+        assert not a[-1].any()
+    compiled = an.compile(f)
+    for _ in range(3):
+        np.testing.assert_array_equal(compiled(an.asarray(x)).numpy(), made[0])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, Final
 
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to, widened
@@ -19,6 +20,7 @@ from anynet.nn.functional._common import (
     reduce,
 )
 from anynet.ops import elementwise as e
+from anynet.ops.indexing import flat_positions, gather_rows
 from anynet.ops.linear import linear
 from anynet.ops.losses import (
     binary_cross_entropy_,
@@ -177,7 +179,6 @@ def cross_entropy(
         raise ValueError(msg)
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = class_weight("cross_entropy", weight, input, classes)
-    rows = _rows(input)
     if not hasattr(target, "shape"):
         target = to_plain(target, device=device_of(input))
     kind = dtypes.of(unwrap(target).dtype)
@@ -193,10 +194,13 @@ def cross_entropy(
             q = q * (1 - label_smoothing) + label_smoothing / classes
         if w is not None:
             q = q * w
-        losses = -sum(q * log_softmax(rows, axis=1), axis=1)
+        losses = -sum(q * log_softmax(_rows(input), axis=1), axis=1)
     else:
         index, all_count = _indices("cross_entropy", target, shape, classes, ignore_index, device_of(input))
-        losses = cross_entropy_rows(rows, *_given(index, w), smoothing=float(label_smoothing))
+        if label_smoothing or not _by_planes(input):
+            losses = cross_entropy_rows(_rows(input), *_given(index, w), smoothing=float(label_smoothing))
+        else:
+            losses = _nll(log_softmax(input, axis=1), index, w)
         if reduction == "mean":
             return mean(losses) if all_count and w is None else _weighted_mean(losses, index, w)
     if reduction == "none":
@@ -266,6 +270,35 @@ def token_cross_entropy(
     rows = reshape(input, (-1, shape[-1]))
     losses = cross_entropy(rows, flat, weight, ignore_index, reduction, label_smoothing)
     return reshape(losses, shape[:-1]) if reduction == "none" else losses
+
+
+_LARGE: Final = 1 << 14
+"""Numbers from which on a copy takes longer than the calls that do without."""
+
+
+def _by_planes(x: Any) -> bool:
+    """Whether all pixels of one class lie one after the other, so that rows of classes would be a copy, and there are many."""
+    shape, plain = x.shape, unwrap(x)
+    return (
+        len(shape) > 2
+        and math.prod(shape) >= _LARGE
+        and not is_batched(x)
+        and backend_of(plain).lies_in_order(plain)
+    )
+
+
+def _nll(x: Any, index: Any, weight: Any) -> Any:
+    """−w_t x_t for each place of x (n, classes, d1, …), t its index in the flat `index`; 0 where that is negative."""
+    if not _by_planes(x):
+        return nll_rows(_rows(x), *_given(index, weight))
+    xp = backend_of(index)
+    shape = (x.shape[0], *x.shape[2:])
+    safe = xp.where(index < 0, xp.zeros_like(index), index)
+    places = flat_positions(xp.reshape(safe, (shape[0], 1, *shape[1:])), 1, x.shape)
+    losses = -gather_rows(reshape(x, (-1,)), index=places)
+    if weight is not None:
+        losses = losses * wrap(xp.take(weight, safe, axis=0))
+    return e.where(wrap(index < 0), 0.0, losses)
 
 
 def _weighted_mean(losses: Any, index: Any, weight: Any) -> Any:
@@ -350,7 +383,7 @@ def nll_loss(
     classes = shape[1] if len(shape) > 1 else shape[0]
     w = class_weight("nll_loss", weight, input, classes)
     index, all_count = _indices("nll_loss", target, shape, classes, ignore_index, device_of(input))
-    losses = nll_rows(_rows(input), *_given(index, w))
+    losses = _nll(input, index, w)
     if reduction == "mean":
         return mean(losses) if all_count and w is None else _weighted_mean(losses, index, w)
     if reduction == "none":
