@@ -349,26 +349,45 @@ def max_pool(
     return (y, max_pool_index(x, y, **options)) if return_indices else y  # type: ignore[return-value]
 
 
+@functools.lru_cache(maxsize=1024)
+def _counts(
+    out: Ints, kernel: Ints, stride: Ints, padding: Ints, spatial: Ints, padded: bool
+) -> tuple[tuple[int, ...], ...]:
+    """How many elements the windows at each place of an axis have along it."""
+    counts = []
+    for o, k, s, p, size in zip(out, kernel, stride, padding, spatial, strict=True):
+        low, high = (0, size + 2 * p) if padded else (p, p + size)
+        counts.append(tuple([max(min(i * s + k, high) - max(i * s, low), 0) for i in range(o)]))
+    return tuple(counts)
+
+
 def _divisor(
     like: Any, out: Ints, kernel: Ints, stride: Ints, padding: Ints, spatial: Ints, padded: bool
 ) -> Any:
     """1 / (the number of elements of each window): a number where all are equal, else an array of shape
     `out`.
     """
-    counts = []
-    for o, k, s, p, size in zip(out, kernel, stride, padding, spatial, strict=True):
-        low, high = (0, size + 2 * p) if padded else (p, p + size)
-        counts.append([max(min(i * s + k, high) - max(i * s, low), 0) for i in range(o)])
-    if all(len(set(c)) == 1 for c in counts):
-        return 1.0 / math.prod(c[0] for c in counts)
+    counts = _counts(out, kernel, stride, padding, spatial, padded)
+    if all([len(set(c)) == 1 for c in counts]):
+        return 1.0 / math.prod([c[0] for c in counts])
     plain = unwrap(like)
     xp = backend_of(plain)
-    scale = xp.ones((1,) * len(out), dtype=plain.dtype, device=_device(xp, plain))
+    made = _shares if xp.eager and math.prod(out) <= _FEW else _shares.__wrapped__
+    return made(xp, xp.device_of(plain), plain.dtype, counts)
+
+
+_FEW = 4096
+"""So many shares are kept for the next call."""
+
+
+@functools.lru_cache(maxsize=64)
+def _shares(xp: Backend, device: str, dtype: Any, counts: tuple[tuple[int, ...], ...]) -> Array:
+    """One over the product of the counts, for each place."""
+    native = xp.native_device(device)
+    scale = xp.ones((1,) * len(counts), dtype=dtype, device=native)
     for i, c in enumerate(counts):
-        along = xp.asarray(
-            [1.0 / n if n else math.inf for n in c], dtype=plain.dtype, device=_device(xp, plain)
-        )
-        scale = scale * xp.reshape(along, tuple(-1 if j == i else 1 for j in range(len(out))))
+        along = xp.asarray([1.0 / n if n else math.inf for n in c], dtype=dtype, device=native)
+        scale = scale * xp.reshape(along, tuple(-1 if j == i else 1 for j in range(len(counts))))
     return scale
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from anynet_backends.array_api import Array
 from anynet_backends.backend import Backend
+from anynet_backends.jit import availability
 from anynet_backends.kernel_table import KernelTable, register_in
 from anynet_backends.memory.layout import axes_in_memory, inverse
 from anynet_backends.memory.outputs import empty_output
@@ -17,6 +18,9 @@ from anynet_backends.memory.outputs import empty_output
 KERNELS: KernelTable = {}
 """By the name of the primitive that they replace."""
 _kernel = register_in(KERNELS)
+
+_MIN_BYTES: Final = 1 << 16
+"""The bytes from which the sums of windows are made here where there is machine code: for less the reference becomes one function."""
 
 
 @_kernel
@@ -69,24 +73,28 @@ def max_pool(
     return y, pull
 
 
-@_kernel
+@_kernel.having(min_bytes=_MIN_BYTES)
 def window_spread(
     xp: Backend, g: Array, *, out: Any, kernel: Any, stride: Any, pads: Any, shape: Any, need: Any
 ) -> Any:
     """Each g added to all elements of its window."""
-    if g.dtype.kind != "f" or not g.size:
+    if g.dtype.kind != "f" or not g.size or _small(g):
         return NotImplemented
     y = _spread(g, out, kernel, stride, pads, shape)
     return y if need is None else (y, lambda x: (_sums(x, out, kernel, stride, pads),))
 
 
-@_kernel
+@_kernel.having(min_bytes=_MIN_BYTES)
 def window_sum(xp: Backend, x: Array, *, out: Any, kernel: Any, stride: Any, pads: Any, need: Any) -> Any:
     """The sum of each window."""
-    if x.dtype.kind != "f" or not x.size:
+    if x.dtype.kind != "f" or not x.size or _small(x):
         return NotImplemented
     y = _sums(x, out, kernel, stride, pads)
     return y if need is None else (y, lambda g: (_spread(g, out, kernel, stride, pads, x.shape),))
+
+
+def _small(x: Array) -> bool:
+    return bool(x.nbytes < _MIN_BYTES) and availability.available()
 
 
 def _spread(g: Array, out: Any, kernel: Any, stride: Any, pads: Any, shape: Any) -> Array:
