@@ -18,9 +18,11 @@ from anynet.ops import searching as s
 from anynet.ops import selection
 from anynet.ops.linalg import matrix_norm, vector_norm
 from anynet.tensor import Tensor as AnyTensor
+from anynet.tensor import unwrap, wrap
 from anynet.torch.functions.creation import place
 from anynet.torch.promotion import RANK, as_float, prepared
 from anynet.torch.table import offered
+from anynet_backends import backend_of
 
 _CUT = "of several equal elements the gradient goes to the one that the indices name"
 
@@ -298,21 +300,43 @@ def logcumsumexp(input: Any, dim: int) -> Any:
     return m.stack(out, axis=dim)
 
 
-def _running(name: str, better: Callable[..., Any], pair: Any) -> None:
+def _running(name: str, better: str, pair: Any) -> None:
     def call(input: Any, dim: int) -> Any:
-        rows = m.unstack(input, axis=dim)
-        best, at = [rows[0]], [m.astype(rows[0].detach() * 0, dtypes.int64)]
-        for k, row in enumerate(rows[1:], 1):
-            new = e.logical_or(better(row, best[-1]), e.isnan(row))
-            best.append(e.where(new, row, best[-1]))
-            at.append(e.where(new, k, at[-1]))
-        return pair(m.stack(best, axis=dim), m.stack(at, axis=dim))
+        axis = dim % builtins.max(input.ndim, 1)
+        at = _leaders(unwrap(input), axis, better)
+        if not input.ndim:
+            return pair(input + 0, wrap(at))
+        return pair(ix.along_axis(input, at, axis), wrap(at))
 
     offered(f"torch.{name}(x, 1)", f"x.{name}(0).values", name=name)(call)
 
 
-_running("cummax", e.greater_equal, cummax_return)
-_running("cummin", e.less_equal, cummin_return)
+def _leaders(x: Any, axis: int, better: str) -> Any:
+    """Where the best of all numbers up to each is along an axis, of equal ones the last; a NaN stays. Each step compares twice as many."""
+    xp = backend_of(x)
+    shape = tuple(x.shape)
+    device = xp.native_device(xp.device_of(x))
+    if not shape:
+        return xp.zeros((), dtype=xp.int64, device=device)
+    n = shape[axis]
+    at = xp.arange(n, dtype=xp.int64, device=device)
+    at = xp.broadcast_to(xp.reshape(at, tuple(-1 if k == axis else 1 for k in range(len(shape)))), shape)
+    ahead = (slice(None),) * axis
+    nan, step = xp.isdtype(x.dtype, "real floating"), 1
+    while step < n:
+        first, before, behind = (
+            (*ahead, part, ...) for part in (slice(0, step), slice(0, n - step), slice(step, n))
+        )
+        new = x[behind] >= x[before] if better == "larger" else x[behind] <= x[before]
+        if nan:
+            new = xp.logical_or(new, xp.isnan(x[behind]))
+        x, at = (xp.concat([v[first], xp.where(new, v[behind], v[before])], axis=axis) for v in (x, at))
+        step *= 2
+    return at
+
+
+_running("cummax", "larger", cummax_return)
+_running("cummin", "smaller", cummin_return)
 
 
 @offered("torch.diff(x)", "x.diff(dim=0)", "x.diff(n=2)")

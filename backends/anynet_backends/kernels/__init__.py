@@ -65,7 +65,8 @@ COMPILED: Final[KernelTable] = (
     compiled_normalization.KERNELS
     | padding.KERNELS
     | {name: _late("compiled_bins", name) for name in ("bin_index", "bin_mean", "bin_spread")}
+    | {name: _late("compiled_running", name) for name in ("cumulative_prod", "cumulative_sum")}
     | {"sparse_matmul": _late("compiled_sparse", "sparse_matmul")}
-    | {name: _late("compiled_softmax", name) for name in ("log_softmax", "softmax")}
+    | {name: _late("compiled_softmax", name) for name in ("cross_entropy_rows", "log_softmax", "softmax")}
 )
 """Loops of machine code, which take precedence."""
