@@ -19,7 +19,7 @@ from anynet.ops.elementwise import where
 from anynet.ops.manipulation import broadcast_to, moveaxis, permute_dims, reshape
 from anynet.ops.shapes import axes_of, broadcast_shapes
 from anynet.ops.slicing import basic_getitem
-from anynet.tensor import Leaf, Tensor, clock, to_plain, wrap
+from anynet.tensor import Leaf, Tensor, clock, to_plain, unwrap, wrap
 from anynet.typing import ArrayLike
 from anynet_backends import TYPES, Array, Backend, backend_of
 from anynet_backends.concurrency import this_thread
@@ -57,6 +57,77 @@ def scatter_rows(xp: Backend, x: Array, *, index: Array, shape: tuple[int, ...])
 
 adjoint(gather_rows, scatter_rows)
 gather_rows.array_meta = scatter_rows.array_meta = ("index",)
+
+
+@primitive
+def put_rows(xp: Backend, x: Array, values: Array, /, *, index: Array) -> Array:
+    """x with values[k] in row index[k]; of a row that is named more than once the last value. The index is known to be in range, and
+    nothing in it is negative."""
+    last, named = _last_ones(index), written(index, x.shape[0])
+    place = xp.arange(index.shape[0], dtype=xp.int64, device=xp.native_device(xp.device_of(x)))
+    # of fixed shapes, so that it can be part of a program: for each row the number of the value that comes there
+    which = xp.zeros((x.shape[0],), dtype=xp.int64, device=xp.native_device(xp.device_of(x)))
+    which = xp.index_add(which, index, xp.where(last, place, xp.zeros_like(place)))
+    ones = (1,) * (len(x.shape) - 1)
+    if not index.shape[0]:
+        return xp.asarray(x, copy=True)
+    return xp.where(xp.reshape(named, (-1, *ones)), xp.take(values, which, axis=0), x)
+
+
+def _put_x(g: Any, index: Array) -> Any:
+    return where(_rows_of(written(index, g.shape[0]), g), 0.0, g)
+
+
+def _put_values(g: Any, index: Array) -> Any:
+    taken, last = gather_rows(g, index=index), _last_ones(index)
+    xp = backend_of(last)
+    if xp.eager and xp.values_are_cheap_to_read and bool(xp.all(last)):
+        return taken
+    return where(_rows_of(last, g), taken, 0.0)
+
+
+def _rows_of(mask: Array, like: Any) -> Array:
+    xp = backend_of(mask)
+    return xp.reshape(mask, (-1, *(1,) * (len(like.shape) - 1)))
+
+
+put_rows.vjp(x=_put_x, values=_put_values)
+put_rows.array_meta = ("index",)
+
+
+@put_rows.kernel("numpy", vjp=True)
+def _put_rows_numpy(
+    xp: Backend, x: Array, values: Array, /, *, index: Array, need: tuple[bool, ...] | None
+) -> Any:
+    """NumPy's assignment keeps the last value."""
+    if not xp.eager:
+        return NotImplemented
+    y = xp.asarray(x, copy=True)
+    y[index] = values
+    if need is None:
+        return y
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        gx = None
+        if need[0]:
+            gx = xp.asarray(g, copy=True)
+            gx[index] = 0
+        return gx, (_put_values(g, index) if need[1] else None)
+
+    return y, pull
+
+
+def _last_ones(index: Array) -> Array:
+    """Which numbers of an index do not come again."""
+    xp = backend_of(index)
+    if xp.eager and xp.name == "numpy":
+        place = xp.arange(index.shape[0], dtype=xp.int64)
+        owner = xp.empty((int(xp.max(index)) + 1 if index.shape[0] else 0,), dtype=xp.int64)
+        owner[index] = place
+        return owner[index] == place
+    order, _, last = in_order(index)
+    back = xp.zeros_like(index)
+    return xp.index_add(back, order, xp.astype(last, index.dtype)) > 0
 
 
 def index_add(x: ArrayLike, index: ArrayLike, values: ArrayLike, /) -> Tensor:
@@ -416,6 +487,8 @@ def setitem(x: Tensor, key: ArrayLike, value: ArrayLike, /) -> None:
     """
     plain, arrays = _plain_key(x, key)
     if arrays:
+        if _at_once(x, value) and _written(x, plain, value):
+            return
         index, rest = _leading_arrays(x, plain)
         if index is not None:
             flat, shape, lead = index
@@ -483,6 +556,17 @@ def _unshared(x: Tensor) -> bool:
     return getrefcount(x._data) <= _ALONE and backend_of(x._data).counts_views(x._data)
 
 
+def _at_once(x: Tensor, value: Any) -> bool:
+    """Whether a value may be written where an index says, by the library, of which an index out of range is an error."""
+    if INTERCEPT or type(x.edge) is Leaf or not backend_of(x._data).views_at_once:
+        return False
+    if this_thread.recording and (
+        x.edge is not None or (isinstance(value, Tensor) and value.edge is not None)
+    ):
+        return False
+    return _unshared(x)
+
+
 def _written(x: Tensor, key: Any, value: Any) -> bool:
     """Write into the array of x; False, with nothing done, where that is left to the primitive, which may raise."""
     data = x._data
@@ -516,12 +600,17 @@ def in_order(flat: Array) -> tuple[Array, Array, Array]:
 def written(flat: Array, length: int) -> Array:
     """Which of `length` places some positions name."""
     xp = backend_of(flat)
-    count = xp.zeros((length,), dtype=xp.int64, device=xp.native_device(xp.device_of(flat)))
+    device = xp.native_device(xp.device_of(flat))
+    if xp.eager and xp.name == "numpy":
+        named = xp.zeros((length,), dtype=xp.bool)
+        named[flat] = True
+        return named
+    count = xp.zeros((length,), dtype=xp.int64, device=device)
     return xp.index_add(count, flat, xp.ones_like(flat)) > 0
 
 
 def _named_once(flat: Array) -> None:
-    if not bool(backend_of(flat).all(in_order(flat)[2])):
+    if not bool(backend_of(flat).all(_last_ones(flat))):
         msg = "x[indices] = value with an index given twice has no gradient for value; use anynet.index_add to accumulate"
         raise IndexError(msg)
 
@@ -532,22 +621,17 @@ def _set_rows(
     """x with `value` in the rows that a list names, of those along its first `lead` axes; of one that it names twice, the last value."""
     xp = backend_of(flat)
     length = math.prod(x.shape[:lead])
-    rows, mask = reshape(x, (length, *rest)), written(flat, length)
+    rows = x if lead == 1 else reshape(x, (length, *rest))
     if not hasattr(value, "dtype"):
-        replace(x, reshape(_setitem(rows, value, key=mask), x.shape))
-        return
-    if isinstance(value, Tensor) and value.edge is not None and this_thread.recording:
-        xp.check(_named_once, flat)
-    value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
-    order, ranked, last = in_order(flat)
-    if xp.eager or 0 in shape:
-        new = _setitem(rows, gather_rows(value, index=order[last]), key=mask)
-    else:  # of fixed shapes: for each row the number of the last value that comes there
-        number = xp.where(last, order, xp.zeros_like(order))
-        which = xp.index_add(xp.zeros((length,), dtype=order.dtype, device=flat.device), ranked, number)
-        there = wrap(xp.reshape(mask, (length, *(1 for _ in rest))))
-        new = where(there, cast_to(gather_rows(value, index=which), dtype=x._data.dtype), rows)
-    replace(x, reshape(new, x.shape))
+        new = _setitem(rows, value, key=written(flat, length))
+    else:
+        if isinstance(value, Tensor) and value.edge is not None and this_thread.recording:
+            xp.check(_named_once, flat)
+        value = reshape(broadcast_to(value, (*shape, *rest)), (math.prod(shape), *rest))
+        if unwrap(value).dtype != x._data.dtype:
+            value = cast_to(value, dtype=x._data.dtype)
+        new = put_rows(rows, value, index=flat)
+    replace(x, new if lead == 1 else reshape(new, x.shape))
 
 
 def _as_value(x: Tensor, value: Any) -> Any:

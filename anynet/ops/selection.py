@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from anynet import dtypes
+from anynet.autograd.broadcasting import cast_to
+from anynet.autograd.primitive import primitive
 from anynet.ops import elementwise as e
 from anynet.ops import linalg
 from anynet.ops.indexing import (
@@ -15,7 +17,7 @@ from anynet.ops.indexing import (
     flat_positions,
     gather_rows,
     getitem,
-    in_order,
+    put_rows,
     scatter_rows,
     take,
     written,
@@ -25,7 +27,7 @@ from anynet.ops.searching import argsort, searchsorted, taken_along_axis
 from anynet.ops.shapes import axes_of
 from anynet.tensor import Tensor, unwrap, wrap
 from anynet.typing import ArrayLike
-from anynet_backends import Array, backend_of
+from anynet_backends import Array, Backend, backend_of
 
 __all__ = [
     "bincount", "diag", "gather", "histogram", "scatter", "scatter_add", "sliding_windows", "topk",
@@ -86,14 +88,10 @@ def scatter(x: ArrayLike, indices: ArrayLike, values: ArrayLike | complex, /, *,
     if not hasattr(values, "shape"):
         mask = written(flat, length)
         return e.where(_like(x, backend_of(mask).reshape(mask, shape)), values, x)
-    rows = _part(values, index.shape, "scatter")
-    order, ranked, last = in_order(flat)
-    xp = backend_of(last)
-    # of fixed shapes, so that it can be part of a program: the values that do not stay are zeros in the sum
-    rows = gather_rows(rows, index=order)
-    rows = e.where(_like(rows, last), rows, False if rows.dtype == dtypes.bool else 0)
-    placed = reshape(scatter_rows(rows, index=ranked, shape=(length,)), shape)
-    return e.where(_like(x, xp.reshape(written(flat, length), shape)), placed, x)
+    rows, kind = _part(values, index.shape, "scatter"), unwrap(x).dtype
+    if unwrap(rows).dtype != kind:
+        rows = cast_to(rows, dtype=kind)
+    return reshape(put_rows(reshape(x, (-1,)), rows, index=flat), shape)
 
 
 def scatter_add(x: ArrayLike, indices: ArrayLike, values: ArrayLike, /, *, axis: int) -> Tensor:
@@ -108,6 +106,30 @@ def scatter_add(x: ArrayLike, indices: ArrayLike, values: ArrayLike, /, *, axis:
     flat = flat_positions(index, where, x.shape)
     added = scatter_rows(_part(values, index.shape, "scatter_add"), index=flat, shape=(math.prod(x.shape),))
     return x + reshape(added, tuple(x.shape))
+
+
+@primitive
+def extreme_at(xp: Backend, x: Array, values: Array, /, *, index: Array, largest: bool) -> Array:
+    """The larger, or smaller, of each element of a vector x and of all values[k] with its place as index[k]."""
+    order = xp.argsort(values, descending=not largest, stable=True)  # of a place the extreme comes last
+    chosen = (xp.take(a, order, axis=0) for a in (values, index))
+    found, places = chosen
+    return (xp.maximum if largest else xp.minimum)(put_rows(x, found, index=places), x)
+
+
+@extreme_at.vjps("x", "values")
+def _extreme_rule(g: Any, y: Any, x: Any, values: Any, index: Array) -> Any:
+    """Equal ones share the gradient; those that are infinite have none."""
+    y, x, values = unwrap(y), unwrap(x), unwrap(values)
+    xp = backend_of(y)
+    kept, given = x == y, values == xp.take(y, index, axis=0)
+    share = xp.index_add(xp.astype(kept, y.dtype), index, xp.astype(given, y.dtype))
+    part = g / _like(g, xp.maximum(share, xp.ones_like(share)))
+    kept, given = (xp.logical_and(a, xp.isfinite(b)) for a, b in ((kept, x), (given, values)))
+    return e.where(_like(g, kept), part, 0.0), e.where(_like(g, given), gather_rows(part, index=index), 0.0)
+
+
+extreme_at.array_meta = ("index",)
 
 
 def _places(what: str, x: Any, indices: Any, axis: int) -> tuple[Array, int]:

@@ -9,8 +9,9 @@ from anynet import dtypes
 from anynet.ops import elementwise as e
 from anynet.ops import indexing, linear, manipulation, reductions
 from anynet.ops.creation import tril
-from anynet.ops.indexing import index_add, take, take_along_axis
+from anynet.ops.indexing import index_add, put_rows, take, take_along_axis
 from anynet.ops.precision import rounded
+from anynet.ops.selection import extreme_at
 from anynet.ops.sparse import sparse_matmul
 from anynet.tensor import unwrap
 from anynet.testing.cases import Case, index
@@ -30,6 +31,14 @@ def _rounded(x: Any) -> Any:
 def _sparse_product(values: Any, x: Any) -> Any:
     rows, columns = index(x, [3, 0, 3, 1, 0]), index(x, [2, 0, 1, 1, 0])
     return sparse_matmul(values, x, rows=unwrap(rows), columns=unwrap(columns), count=4)
+
+
+def _rows_put(x: Any, values: Any) -> Any:
+    return put_rows(x, values, index=unwrap(index(x, [2, 0, 2, 3, 0])))
+
+
+def _extreme(x: Any, values: Any) -> Any:
+    return extreme_at(x, values, index=unwrap(index(x, [2, 0, 2, 3, 0])), largest=True)
 
 
 def _elementwise() -> Iterable[Case]:
@@ -102,4 +111,6 @@ CASES: tuple[Case, ...] = (
     Case("take_along_axis", lambda x: take_along_axis(x, index(x, [[1, 1], [0, 2]]), axis=1), ((2, 3),)),
     Case("index_add", lambda x, v: index_add(x, index(x, [1, 1, 0]), v), ((3, 2), (3, 2))),
     Case("sparse_matmul", _sparse_product, ((5,), (3, 4))),
+    Case("put_rows", _rows_put, ((4, 3), (5, 3))),
+    Case("extreme_at", _extreme, ((4,), (5,))),
 )

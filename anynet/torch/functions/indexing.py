@@ -14,7 +14,7 @@ from anynet.ops import searching as s
 from anynet.ops import selection
 from anynet.tensor import Tensor as AnyTensor
 from anynet.torch.functions.creation import place
-from anynet.torch.functions.segments import along, scatter_reduce
+from anynet.torch.functions.segments import scatter_reduce
 from anynet.torch.promotion import RANK, cast
 from anynet.torch.table import offered
 from anynet.torch.tensor import Tensor, adopt
@@ -68,7 +68,7 @@ def index_select(input: Any, dim: int, index: Any) -> Any:
 
 
 def _front(x: Any, dim: int) -> Any:
-    return m.moveaxis(x, dim, 0)
+    return m.moveaxis(x, dim, 0) if dim else x
 
 
 @offered(
@@ -91,7 +91,9 @@ def index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
 
 @offered("x.index_copy(0, torch.tensor([0, 2]), y[:2])", in_place=True)
 def index_copy(input: Any, dim: int, index: Any, tensor: Any) -> Any:
-    return selection.scatter(input, along(index, dim, tensor), tensor, axis=dim)
+    places = ix.check_index(m.reshape(index, (-1,))._data, input.shape[dim], "index_copy")
+    rows = cast(_front(tensor, dim), input.dtype)
+    return m.moveaxis(ix.put_rows(_front(input, dim), rows, index=places), 0, dim)
 
 
 @offered(

@@ -26,32 +26,6 @@ def _places(index: Any, axis: int, shape: tuple[int, ...]) -> Any:
     return wrap(ix.flat_positions((index % shape[axis])._data, axis, shape))
 
 
-def _extremes(input: Any, start: Any, axis: int, index: Any, src: Any, count: Any, largest: bool) -> Any:
-    """The largest or smallest of what each place receives and of `start`; equal ones share the gradient. Where nothing comes, the input."""
-    places = _places(index, axis, input.shape)
-    values = m.reshape(src.detach(), (-1,))
-    order = s.argsort(
-        values, descending=not largest, stable=True
-    )  # the last that is written to a place is its extreme
-    own = m.reshape(start.detach(), (-1,))
-    found = selection.scatter(own, places[order], values[order], axis=0)
-    found = (e.maximum if largest else e.minimum)(found, own)
-    y = m.reshape(found, input.shape)
-    if start is not input:
-        y = e.where(e.greater(count, 0), y, input.detach())
-    if src.edge is None and start.edge is None:
-        return y
-    kept, given = e.equal(start.detach(), y), e.equal(src.detach(), selection.gather(y, index, axis=axis))
-    equal = selection.scatter_add(m.astype(kept, y.dtype), index, m.astype(given, y.dtype), axis=axis)
-    shares = (selection.gather(equal, index, axis=axis), equal)
-    parts = [
-        (part - part.detach()) / e.maximum(share, 1.0)
-        for mask, x, share in zip((given, kept), (src, start), shares, strict=True)
-        for part in (e.where(e.logical_and(mask, e.isfinite(x.detach())), x, 0.0),)
-    ]  # zeros that carry the gradient
-    return y + selection.scatter_add(parts[1], index, parts[0], axis=axis)
-
-
 def _products(start: Any, axis: int, index: Any, src: Any) -> Any:
     """Each place of `start` times the numbers that it receives: neighbours of one place are multiplied until one is left, so that the
     gradient is that of products, at zeros too."""
@@ -99,16 +73,20 @@ def scatter_reduce(
         msg = f"scatter_reduce: reduce must be one of {', '.join(map(repr, _KINDS))}, got {reduce!r}"
         raise RuntimeError(msg)
     axis = dim % input.ndim
-    src = src[tuple(slice(0, n) for n in index.shape)]
-    ones = c.ones(tuple(index.shape), dtype=input.dtype, device=str(input.device))
-    count = selection.scatter_add(c.zeros_like(input), index, ones, axis=axis)
-    start = input
+    if src.shape != index.shape:
+        src = src[tuple(slice(0, n) for n in index.shape)]
+    start: Any = input
+    count: Any = None
+    if reduce == "mean" or not include_self:
+        ones = c.ones(tuple(index.shape), dtype=input.dtype, device=str(input.device))
+        count = selection.scatter_add(c.zeros_like(input), index, ones, axis=axis)
     if not include_self:
-        largest = reduce == "amax"
-        nothing = _IDENTITY[reduce] if reduce in _IDENTITY else _least(input.dtype, largest)
+        nothing = _IDENTITY[reduce] if reduce in _IDENTITY else _least(input.dtype, reduce == "amax")
         start = e.where(e.greater(count, 0), nothing, input)
     if reduce in ("amax", "amin"):
-        return _extremes(input, start, axis, index, src, count, reduce == "amax")
+        places = ix.flat_positions((index % input.shape[axis])._data, axis, input.shape)
+        flat = (m.reshape(x, (-1,)) for x in (start, src))
+        return m.reshape(selection.extreme_at(*flat, index=places, largest=reduce == "amax"), input.shape)
     if reduce == "prod":
         return _products(start, axis, index, src)
     total = selection.scatter_add(start, index, src, axis=axis)

@@ -92,3 +92,13 @@ def scatter_rows(xp: Backend, x: Array, *, index: Array, shape: tuple[int, ...],
         return NotImplemented
     y = xp.call(RowSum(tuple(shape)), x, index)
     return y if need is None else (y, lambda g: (xp.take(g, index, axis=0),))
+
+
+@_traceable
+def extreme_at(xp: Backend, x: Array, values: Array, *, index: Array, largest: bool, need: Any) -> Any:
+    """NumPy's own loop; a compiled program, and a gradient, take the reference's way."""
+    if not xp.eager or x.dtype != values.dtype:
+        return NotImplemented
+    y = x.copy()
+    (np.maximum if largest else np.minimum).at(y, index, values)
+    return y if need is None else (y, lambda g: NotImplemented)
