@@ -395,7 +395,51 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     if not isinstance(x, Tensor):
         return basic_getitem(x, key=key)
     plain, arrays = _plain_key(x, key)
-    return _getitem_arrays(x, plain) if arrays else _getitem_basic(x, plain)
+    if not arrays:
+        return _getitem_basic(x, plain)
+    if _few_at_once(x, plain):
+        try:
+            return getitem_at_once(x, key=plain)
+        except IndexError:  # a better message comes below
+            pass
+    return _getitem_arrays(x, plain)
+
+
+@primitive
+def getitem_at_once(xp: Backend, x: Array, *, key: tuple[Any, ...]) -> Array:
+    """x[key] with arrays of integers in the key, where the library does that by itself."""
+    y: Array = x[key]
+    return y
+
+
+@primitive
+def put_at_once(xp: Backend, g: Array, *, key: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
+    """Zeros of `shape` with g added where the key says: the transpose of `getitem_at_once`."""
+    device = xp.native_device(xp.device_of(g))
+    size = math.prod(shape)
+    places = xp.reshape(xp.arange(size, dtype=xp.int64, device=device), shape)[key]
+    made = xp.index_add(
+        xp.zeros((size,), dtype=g.dtype, device=device), xp.reshape(places, (-1,)), xp.reshape(g, (-1,))
+    )
+    return xp.reshape(made, shape)
+
+
+getitem_at_once.vjp(x=lambda g, key, x_shape: put_at_once(g, key=key, shape=x_shape))
+put_at_once.vjp(g=lambda h, key: getitem_at_once(h, key=key))
+getitem_at_once.compilable = put_at_once.compilable = False
+
+
+def _few_at_once(x: Tensor, key: tuple[Any, ...]) -> bool:
+    """Whether x is a small array of a library that takes such a key itself, at its values."""
+    kind = type(x._data)
+    xp = TYPES.get(kind)
+    if INTERCEPT or xp is None or not (xp.eager and xp.views_at_once) or math.prod(x._data.shape) > _SMALL:
+        return False
+    return all([type(part) in _BASIC or type(part) is kind for part in key])
+
+
+_SMALL: Final = 1 << 12
+"""Elements up to which positions are counted one by one, and not by rows."""
 
 
 def _rows_at(x: Tensor, xp: Backend, index: Array) -> Tensor:
