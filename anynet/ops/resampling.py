@@ -6,6 +6,7 @@ Y = A_h X A_wᵀ. Its gradient is the product with the transposes.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -15,9 +16,8 @@ from anynet import dtypes
 from anynet.autograd.primitive import adjoint, primitive
 from anynet.equations import equation
 from anynet.ops.convolution import spread_option
-from anynet.ops.manipulation import reshape, stack
+from anynet.ops.manipulation import reshape
 from anynet.ops.pooling import adaptive_avg_pool
-from anynet.ops.slicing import put
 from anynet.tensor import Tensor, unwrap
 from anynet.typing import ArrayLike
 from anynet_backends import Array, Backend, backend_of
@@ -218,8 +218,55 @@ def interpolate(
     )
 
 
-def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tuple[Any, ...]:
-    """Kernel, dilation, padding, stride, the number of places along each axis, and where each offset takes them."""
+# ----- patches -----
+
+Ints = tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _offsets(out: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> list[tuple[slice, ...]]:
+    """For each offset of a window, the key of what stands there, for all windows."""
+    lead = (slice(None), slice(None))
+    return [
+        (*lead, *(slice(a * d, a * d + s * (o - 1) + 1, s) for a, d, s, o in zip(at, dilation, stride, out, strict=True)))
+        for at in itertools.product(*map(range, kernel))
+    ]  # fmt: skip
+
+
+def _inside(size: Sequence[int], padding: Ints) -> tuple[slice, ...]:
+    return (slice(None), slice(None), *(slice(p, p + n) for n, p in zip(size, padding, strict=True)))
+
+
+@primitive
+def patches(
+    xp: Backend, x: Array, *, size: Ints, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, padding: Ints
+) -> Array:
+    """(n, c, *size) → (n, c, offsets, *out): what stands at each offset of a window, for all windows of an image with zeros around it."""
+    if any(padding):
+        wide = (*x.shape[:2], *(n + 2 * p for n, p in zip(size, padding, strict=True)))
+        image = xp.zeros(wide, dtype=x.dtype, device=xp.native_device(xp.device_of(x)))
+        image[_inside(size, padding)] = x
+        x = image
+    return xp.stack([x[key] for key in _offsets(out, kernel, stride, dilation)], axis=2)
+
+
+@primitive
+def patches_sum(
+    xp: Backend, g: Array, *, size: Ints, out: Ints, kernel: Ints, stride: Ints, dilation: Ints, padding: Ints
+) -> Array:
+    """(n, c, offsets, *out) → (n, c, *size): the transpose of `patches`."""
+    wide = (*g.shape[:2], *(n + 2 * p for n, p in zip(size, padding, strict=True)))
+    x = xp.zeros(wide, dtype=g.dtype, device=xp.native_device(xp.device_of(g)))
+    for i, key in enumerate(_offsets(out, kernel, stride, dilation)):
+        x[key] += g[:, :, i, ...]
+    return xp.asarray(x[_inside(size, padding)], copy=True) if any(padding) else x
+
+
+adjoint(patches, patches_sum)
+
+
+def _patches(where: str, options: tuple[Any, ...], size: Ints) -> tuple[int, Ints, dict[str, Ints]]:
+    """The number of offsets, the number of places along each axis, and the options of `patches`."""
     kernel = spread_option(options[0], 2, "kernel_size", where)
     dilation = spread_option(options[1], 2, "dilation", where)
     padding = spread_option(options[2], 2, "padding", where, 0)
@@ -233,12 +280,15 @@ def _patches(where: str, options: tuple[Any, ...], size: tuple[int, ...]) -> tup
             f"{where}: kernel {kernel} with dilation {dilation} does not fit into {size} padded by {padding}"
         )
         raise ValueError(msg)
-    keys = [
-        (slice(None), slice(None), *(
-            slice(a * d, a * d + s * (o - 1) + 1, s) for a, d, s, o in zip(at, dilation, stride, out, strict=True)
-        )) for at in itertools.product(*map(range, kernel))
-    ]  # fmt: skip
-    return kernel, padding, out, keys
+    given = {
+        "size": size,
+        "out": out,
+        "kernel": kernel,
+        "stride": stride,
+        "dilation": dilation,
+        "padding": padding,
+    }
+    return math.prod(kernel), out, given
 
 
 @equation(
@@ -291,13 +341,8 @@ def unfold(
             y := unfold(reshape(input, (1, *shape)), kernel_size, dilation, padding, stride),
             tuple(y.shape[1:]),
         )
-    n, c, h, w = shape
-    kernel, (top, left), out, keys = _patches("unfold", (kernel_size, dilation, padding, stride), (h, w))
-    x = input
-    if top or left:
-        inner = (slice(None), slice(None), slice(top, top + h), slice(left, left + w))
-        x = put(x, key=inner, shape=(n, c, h + 2 * top, w + 2 * left))
-    return reshape(stack([x[key] for key in keys], axis=2), (n, c * math.prod(kernel), math.prod(out)))
+    cells, out, given = _patches("unfold", (kernel_size, dilation, padding, stride), shape[2:])
+    return reshape(patches(input, **given), (shape[0], shape[1] * cells, math.prod(out)))
 
 
 @equation(
@@ -349,20 +394,12 @@ def fold(
         y = fold(reshape(input, (1, *shape)), output_size, kernel_size, dilation, padding, stride)
         return reshape(y, tuple(y.shape[1:]))
     size = spread_option(output_size, 2, "output_size", "fold")
-    kernel, (top, left), out, keys = _patches("fold", (kernel_size, dilation, padding, stride), size)
-    cells = math.prod(kernel)
+    options = (kernel_size, dilation, padding, stride)
+    cells, out, given = _patches("fold", options, size)
     if len(shape) != 3 or shape[1] % cells or shape[2] != math.prod(out):
         msg = (
-            f"fold: input must be (batch, channels · {cells}, {math.prod(out)}) for output_size {size} and kernel {kernel}, "
+            f"fold: input must be (batch, channels · {cells}, {math.prod(out)}) for output_size {size} and kernel {given['kernel']}, "
             f"got shape {shape}"
         )
         raise ValueError(msg)
-    n, c = shape[0], shape[1] // cells
-    columns = reshape(input, (n, c, cells, *out))
-    whole = (n, c, size[0] + 2 * top, size[1] + 2 * left)
-    total: Any = None
-    for i, key in enumerate(keys):
-        part = put(columns[:, :, i, :, :], key=key, shape=whole)
-        total = part if total is None else total + part
-    inner = (slice(None), slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
-    return total[inner] if top or left else total  # type: ignore[no-any-return]
+    return patches_sum(reshape(input, (shape[0], shape[1] // cells, cells, *out)), **given)
