@@ -231,10 +231,11 @@ def flat_positions(index: Array, where: int, shape: Sequence[int]) -> Array:
     xp = backend_of(index)
     flat = index if index.dtype == xp.int64 else xp.astype(index, xp.int64)
     if len(shape) > 1:
-        few = xp.eager and math.prod(index.shape) <= _FEW
-        own = _own_places if few else _own_places.__wrapped__
         lengths = (*index.shape[:where], 1, *index.shape[where + 1 :])
-        flat = flat * math.prod(shape[where + 1 :]) + own(xp, xp.device_of(index), lengths, tuple(shape))
+        few = xp.eager and math.prod(lengths) <= _FEW
+        own = _own_places if few else _own_places.__wrapped__
+        apart = math.prod(shape[where + 1 :])
+        flat = (flat if apart == 1 else flat * apart) + own(xp, xp.device_of(index), lengths, tuple(shape))
     return xp.reshape(flat, (-1,))
 
 
@@ -397,45 +398,35 @@ def getitem(x: ArrayLike, key: Any, /) -> Tensor:
     plain, arrays = _plain_key(x, key)
     if not arrays:
         return _getitem_basic(x, plain)
-    if _few_at_once(x, plain):
-        try:
-            return getitem_at_once(x, key=plain)
-        except IndexError:  # a better message comes below
-            pass
+    places = _positions(x, plain)
+    if places is not None:
+        xp = backend_of(places)
+        rows = gather_rows(reshape(x, (-1,)), index=xp.reshape(places, (-1,)))
+        return reshape(rows, tuple(places.shape))
     return _getitem_arrays(x, plain)
 
 
-@primitive
-def getitem_at_once(xp: Backend, x: Array, *, key: tuple[Any, ...]) -> Array:
-    """x[key] with arrays of integers in the key, where the library does that by itself."""
-    y: Array = x[key]
-    return y
-
-
-@primitive
-def put_at_once(xp: Backend, g: Array, *, key: tuple[Any, ...], shape: tuple[int, ...]) -> Array:
-    """Zeros of `shape` with g added where the key says: the transpose of `getitem_at_once`."""
-    device = xp.native_device(xp.device_of(g))
-    size = math.prod(shape)
-    places = xp.reshape(xp.arange(size, dtype=xp.int64, device=device), shape)[key]
-    made = xp.index_add(
-        xp.zeros((size,), dtype=g.dtype, device=device), xp.reshape(places, (-1,)), xp.reshape(g, (-1,))
-    )
-    return xp.reshape(made, shape)
-
-
-getitem_at_once.vjp(x=lambda g, key, x_shape: put_at_once(g, key=key, shape=x_shape))
-put_at_once.vjp(g=lambda h, key: getitem_at_once(h, key=key))
-getitem_at_once.compilable = put_at_once.compilable = False
-
-
-def _few_at_once(x: Tensor, key: tuple[Any, ...]) -> bool:
-    """Whether x is a small array of a library that takes such a key itself, at its values."""
-    kind = type(x._data)
+def _positions(x: Tensor, key: tuple[Any, ...]) -> Array | None:
+    """Where in a small array is what a key with arrays names, as the library says that takes such keys itself; None where that is not so,
+    or an index is out of range."""
+    data = x._data
+    kind, shape = type(data), data.shape
     xp = TYPES.get(kind)
-    if INTERCEPT or xp is None or not (xp.eager and xp.views_at_once) or math.prod(x._data.shape) > _SMALL:
-        return False
-    return all([type(part) in _BASIC or type(part) is kind for part in key])
+    if xp is None or not (xp.eager and xp.views_at_once) or math.prod(shape) > _SMALL:
+        return None
+    if not all([type(part) in _BASIC or type(part) is kind for part in key]):
+        return None
+    try:
+        return _counted(xp, xp.device_of(data), shape)[key]
+    except IndexError:
+        return None
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(xp: Backend, device: str, shape: tuple[int, ...]) -> Array:
+    """0, 1, 2, … in an array of this shape."""
+    places = xp.arange(math.prod(shape), dtype=xp.int64, device=xp.native_device(device))
+    return xp.reshape(places, shape)
 
 
 _SMALL: Final = 1 << 12

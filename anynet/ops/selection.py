@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from anynet import dtypes
 from anynet.autograd.broadcasting import cast_to
 from anynet.autograd.primitive import primitive
+from anynet.autograd.vmap import is_batched
 from anynet.ops import elementwise as e
 from anynet.ops import linalg
 from anynet.ops.indexing import (
@@ -55,9 +56,13 @@ def topk(x: ArrayLike, k: int, /, *, axis: int = -1, largest: bool = True) -> To
     if isinstance(k, bool) or not hasattr(k, "__index__") or not 0 <= int(k) <= x.shape[where]:
         msg = f"topk: k must be an integer in [0, {x.shape[where]}], the length of the axis, got {k!r}"
         raise ValueError(msg)
-    order = argsort(x, axis=where, descending=largest)
-    order = getitem(order, (*(slice(None),) * where, slice(0, int(k)), ...))
-    return TopK(taken_along_axis(x, order, where), order)
+    if is_batched(x):
+        order = argsort(x, axis=where, descending=largest)
+        order = getitem(order, (*(slice(None),) * where, slice(0, int(k)), ...))
+        return TopK(taken_along_axis(x, order, where), order)
+    plain = unwrap(x)
+    first = backend_of(plain).first_in_order(plain, int(k), where, descending=largest)
+    return TopK(along_axis(x, first, where), wrap(first))
 
 
 def gather(x: ArrayLike, indices: ArrayLike, /, *, axis: int) -> Tensor:

@@ -254,6 +254,11 @@ class Backend:
         """Whether an array is known to lie in memory in the order of its axes, where a function may choose how it computes."""
         return False
 
+    def first_in_order(self, x: Array, k: int, axis: int, *, descending: bool) -> Array:
+        """The first k of ``argsort(x, axis=axis, descending=descending)``."""
+        order = self.argsort(x, axis=axis, descending=descending)
+        return order[(*(slice(None),) * axis, slice(0, k), ...)]
+
     def fill(self, array: Array, number: bool | float) -> None:
         """``array[...] = number``"""
         array[...] = number

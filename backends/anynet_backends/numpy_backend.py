@@ -23,7 +23,7 @@ from anynet_backends.kernels import COMPILED, KERNELS
 from anynet_backends.memory import allocator
 from anynet_backends.memory.layout import axes_in_memory, in_order, inverse
 from anynet_backends.memory.reductions import PLAIN_FLOATS
-from anynet_backends.numpy_namespace import namespace, numpy_blas
+from anynet_backends.numpy_namespace import first_in_order, namespace, numpy_blas
 
 __all__ = ["NumpyBackend"]
 
@@ -89,6 +89,10 @@ class NumpyBackend(Backend):
 
     def lies_in_order(self, array: Array) -> bool:
         return bool(array.flags.c_contiguous)
+
+    def first_in_order(self, x: Array, k: int, axis: int, *, descending: bool) -> Array:
+        found = first_in_order(x, k, axis, descending)
+        return super().first_in_order(x, k, axis, descending=descending) if found is None else found
 
     def takes_writes(self, array: Array) -> bool:
         return bool(array.flags.writeable)

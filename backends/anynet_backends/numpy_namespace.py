@@ -103,8 +103,37 @@ _LONG: Final = 16
 
 
 def _argsort_by_keys(x: Array, axis: int, descending: bool) -> Array:
-    """The stable order of float32 numbers by sorting integers, for which NumPy has vector instructions: the bits of a number, in the order
-    of the numbers, above its position. NaN is larger than all numbers, as in NumPy."""
+    """The stable order of float32 numbers by sorting integers, for which NumPy has vector instructions."""
+    keys = _keys(x, axis, descending)
+    keys.sort(axis=-1)
+    keys &= 0xFFFFFFFF
+    return np.moveaxis(keys, -1, axis)
+
+
+def first_in_order(x: Array, k: int, axis: int, descending: bool) -> Array | None:
+    """The first k of `_argsort`, where they are few of many float32 numbers: the numbers themselves are sorted, which takes a sixth of the
+    time, and say which belong to the first. None where that is not so, or where it is not clear which of equal ones do."""
+    n = x.shape[axis]
+    if x.dtype != np.float32 or x.size < _MANY or n < _LONG or not 0 < k <= n // 4:
+        return None
+    rows = np.moveaxis(x, axis, -1)
+    ranked = np.sort(rows, axis=-1)
+    if np.isnan(ranked[..., -1]).any():  # NaN comes last
+        return None
+    last = ranked[..., n - k if descending else k - 1, None]
+    chosen = rows >= last if descending else rows <= last
+    (places,) = np.nonzero(chosen.reshape(-1))
+    lead = rows.shape[:-1]
+    if places.size != math.prod(lead) * k or (np.count_nonzero(chosen, axis=-1) != k).any():
+        return None
+    places = places.reshape(*lead, k) % n
+    order = _argsort(np.take_along_axis(rows, places, -1), axis=-1, descending=descending)
+    return np.moveaxis(np.take_along_axis(places, order, -1), -1, axis)
+
+
+def _keys(x: Array, axis: int, descending: bool) -> Array:
+    """float32 numbers along an axis, which becomes the last, as integers: the bits of a number, in the order of the numbers, above its
+    position. NaN is larger than all numbers, as in NumPy."""
     y = np.add(np.moveaxis(x, axis, -1), np.float32(0), order="C")  # 0 and −0 are equal
     if np.isnan(np.maximum.reduce(y, None)):
         y[np.isnan(y)] = np.nan
@@ -115,9 +144,7 @@ def _argsort_by_keys(x: Array, axis: int, descending: bool) -> Array:
     keys = bits.astype(np.int64)
     keys <<= 32
     keys |= np.arange(y.shape[-1])
-    keys.sort(axis=-1)
-    keys &= 0xFFFFFFFF
-    return np.moveaxis(keys, -1, axis)
+    return keys
 
 
 class FInfo(NamedTuple):

@@ -286,10 +286,11 @@ NO_POINT: dict[str, str] = {
         "matrix_transpose", "linalg.matrix_transpose", "take", "take_along_axis", "broadcast_arrays", "broadcast_to", "concat",
         "expand_dims", "flip", "moveaxis", "permute_dims", "rearrange", "repeat", "reshape", "roll", "squeeze", "stack", "tile", "unstack",
         "meshgrid", "tril", "triu", "asarray", "from_dlpack", "linalg.diagonal", "diagonal", "fill_diagonal", "getitem",
-        "setitem", "put", "put_rows", "getitem_at_once", "put_at_once", "gather_rows", "scatter_rows", "embedding", "fft.fftshift", "fft.ifftshift",
+        "setitem", "put", "put_rows", "gather_rows", "scatter_rows", "embedding", "fft.fftshift", "fft.ifftshift",
     ), MOVES),
     **dict.fromkeys(("linalg.inv", "inv", "linalg.solve", "solve", "linalg.cholesky", "cholesky"),
                     "a matrix without inverse or root is an error already in the forward pass"),
+    "extreme_at": "equal ones share the gradient, as those of max and min do",
     **dict.fromkeys(("linalg.qr", "qr"), "only of full rank (its docstring)"),
     **dict.fromkeys((
         "binary_cross_entropy", "cross_entropy_rows", "divide_by_count", "gelu", "gelu_tanh", "huber", "logit_cross_entropy", "nll_rows", "silu",

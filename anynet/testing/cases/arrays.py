@@ -37,19 +37,6 @@ def _rows_put(x: Any, values: Any) -> Any:
     return put_rows(x, values, index=unwrap(index(x, [2, 0, 2, 3, 0])))
 
 
-def _mixed_key(x: Any) -> tuple[Any, ...]:
-    return (slice(None), None, unwrap(index(x, [2, 0, 2])))
-
-
-def _at_once(x: Any) -> Any:
-    return indexing.getitem(x, _mixed_key(x))
-
-
-def _put_at_once(x: Any) -> Any:
-    """The gradient of a key with arrays, as of an array."""
-    return indexing.getitem(x, (unwrap(index(x, [0, 3, 0])), None))
-
-
 def _extreme(x: Any, values: Any) -> Any:
     return extreme_at(x, values, index=unwrap(index(x, [2, 0, 2, 3, 0])), largest=True)
 
@@ -124,8 +111,6 @@ CASES: tuple[Case, ...] = (
     Case("take_along_axis", lambda x: take_along_axis(x, index(x, [[1, 1], [0, 2]]), axis=1), ((2, 3),)),
     Case("index_add", lambda x, v: index_add(x, index(x, [1, 1, 0]), v), ((3, 2), (3, 2))),
     Case("sparse_matmul", _sparse_product, ((5,), (3, 4))),
-    Case("getitem_at_once", _at_once, ((3, 4),)),
-    Case("put_at_once", _put_at_once, ((4, 1),)),
     Case("put_rows", _rows_put, ((4, 3), (5, 3))),
     Case("extreme_at", _extreme, ((4,), (5,))),
 )

@@ -102,3 +102,44 @@ def extreme_at(xp: Backend, x: Array, values: Array, *, index: Array, largest: b
     y = x.copy()
     (np.maximum if largest else np.minimum).at(y, index, values)
     return y if need is None else (y, lambda g: NotImplemented)
+
+
+@_traceable
+def sparse_matmul(
+    xp: Backend, values: Array, x: Array, *, rows: Array, columns: Array, count: int, need: Any
+) -> Any:
+    """The product where each row has as many values as the others, one behind the other: what they weigh is added up without a list."""
+    if not xp.eager or not count or not x.size or values.dtype != x.dtype or x.dtype.kind != "f":
+        return NotImplemented
+    each = len(rows) // count
+    if (
+        not each
+        or each * count != len(rows)
+        or not (rows.reshape(count, each) == np.arange(count)[:, None]).all()
+    ):
+        return NotImplemented
+    width = x.shape[1]
+    width, weights = x.shape[1], values.reshape(count, each, 1)
+    y = np.zeros((count, width), x.dtype)  # in the order in which a list of rows is added to zeros
+    for k in range(each):
+        term = x.take(columns[k::each], 0)
+        term *= weights[:, k]
+        y += term
+    if need is None:
+        return y
+    shape = x.shape
+
+    def pull(g: Array) -> tuple[Any, ...]:
+        wide = np.ascontiguousarray(g)[:, None, :]
+        own = None
+        if need[0]:
+            taken = x.take(columns, 0).reshape(count, each, width)
+            taken *= wide
+            own = xp.sum(taken.reshape(-1, width), axis=1)
+        if not need[1]:
+            return own, None
+        back = empty_output(shape, g.dtype)
+        sum_rows((weights * wide).reshape(-1, width), columns, back)
+        return own, back
+
+    return y, pull

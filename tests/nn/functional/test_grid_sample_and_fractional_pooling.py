@@ -70,6 +70,26 @@ def test_grid_sample_far_away_and_nowhere(mode, padding, align, far):
         assert place[0, 0] == place[1, 1] == place[2, 0] == place[2, 1] == 0
 
 
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
+@pytest.mark.parametrize("last", [False, True])
+def test_grid_sample_as_one_call_has_the_same_bits(mode, padding, last):
+    """Whatever order in memory the gradient has."""
+    rng = np.random.default_rng(0)
+    x, grid = rng.normal(size=(2, 3, 4, 5)), rng.uniform(-1.3, 1.3, size=(2, 3, 2, 2))
+    g = rng.normal(size=(2, 3, 3, 2)).astype(np.float32)
+    if last:
+        g = np.moveaxis(np.ascontiguousarray(np.moveaxis(g, 1, -1)), -1, 1)
+    found = []
+    for _ in range(30):
+        a, b = (an.asarray(v.astype(np.float32), requires_grad=True) for v in (x, grid))
+        y = F.grid_sample(a, b, mode, padding)
+        y.backward(an.asarray(g))
+        found.append([v.numpy() for v in (y, a.grad, *([b.grad] if mode != "nearest" else []))])
+    for first, later in zip(found[0], found[-1], strict=True):
+        np.testing.assert_array_equal(first, later)
+
+
 @pytest.mark.parametrize(("mode", "padding", "align"), [m for m in MODES if m[0] != "bicubic"])
 def test_grid_sample_of_volumes(mode, padding, align):
     x, grid = draw(2, 2, 3, 5, 4), draw(2, 2, 3, 2, 3, seed=1)
