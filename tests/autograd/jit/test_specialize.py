@@ -465,7 +465,7 @@ def test_what_cannot_become_a_function_is_left_alone(monkeypatch):
     monkeypatch.setattr(specialize, "WARMUP_CALLS", 2)
     for name, call in (
         ("diagonal", lambda n: an.linalg.diagonal(an.zeros((n, n)))),  # a view
-        ("cumulative_sum", lambda n: an.cumulative_sum(an.zeros((n,)))),  # no machine code
+        ("argsort", lambda n: an.argsort(an.zeros((n,)))),  # no machine code
     ):
         prim = PRIMITIVES[name]
         prim.specializations.clear()
