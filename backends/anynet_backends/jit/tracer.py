@@ -49,6 +49,26 @@ def _forked() -> None:
 after_fork(_forked)
 
 
+def _functions_of(base: Backend) -> dict[str, Callable[..., Any]]:
+    """What a trace calls by name."""
+    functions: dict[str, Callable[..., Any]] = {
+        **{n: base.__dict__[n] for n in array_api.FUNCTIONS if n in base.__dict__},
+        "getitem": lambda x, key: x[key],
+        "power": lambda x, y: x**y,
+        "transpose": lambda x: x.transpose(),
+        "windows": base.windows,
+        "index_add": base.index_add,
+        "arrange": base.arrange,
+        "affine": base.affine,
+        "logistic": base.logistic,
+    }
+    for space in ("linalg", "fft"):
+        for n, f in vars(getattr(base, space)).items():
+            if callable(f):
+                functions[f"{space}.{n}"] = f
+    return functions
+
+
 class TracedArray:
     """An array whose operations are traced. It has the attributes and operators of the array API standard."""
 
@@ -244,21 +264,7 @@ class Trace:
         self.forgotten: dict[int, Any] = {}
         # the position in the stream of random masks when the trace begins, and how many words it has drawn
         self.seed, self.step, self.draws = 0, 0, 0
-        self.functions: dict[str, Callable[..., Any]] = {
-            **{n: base.__dict__[n] for n in array_api.FUNCTIONS if n in base.__dict__},
-            "getitem": lambda x, key: x[key],
-            "power": lambda x, y: x**y,
-            "transpose": lambda x: x.transpose(),
-            "windows": base.windows,
-            "index_add": base.index_add,
-            "arrange": base.arrange,
-            "affine": base.affine,
-            "logistic": base.logistic,
-        }
-        for space in ("linalg", "fft"):
-            for n, f in vars(getattr(base, space)).items():
-                if callable(f):
-                    self.functions[f"{space}.{n}"] = f
+        self.functions = _functions_of(base)
 
     def _append(
         self, kind: str, name: str, args: Any, kwargs: dict[str, Any] | None = None, out: Any = None
