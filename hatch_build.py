@@ -17,6 +17,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 INSIDE = {
     "anynet/autograd/jit": ["on_device.py", "captured.py"],
+    "anynet/equations": ["evaluate.py", "render.py"],
     # not those in which the public functions are typed
     "anynet/explanations": ["[cdlno]*.py", "examples.py", "expressions.py"],
     "anynet/export": ["*_source.py", "onnx_graph.py", "source_text.py"],

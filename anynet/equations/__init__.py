@@ -50,6 +50,7 @@ show them when they are read; ``make equations`` writes them into those of funct
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from anynet.equations.registry import REDUCED as REDUCED
@@ -75,5 +76,8 @@ else:
             "read": "anynet.equations.reading:read",
         },
     )
+
+# in the wheel what evaluates and writes equations lies in an archive (hatch_build.py)
+__path__.append(os.path.join(__path__[0], "inside.zip"))
 
 __all__ = ["Equation", "EquationError", "NoEquationError", "equation", "of", "read"]
