@@ -151,7 +151,8 @@ def parallel_loops(rows: Sequence[KernelCall]) -> list[KernelCall]:
 def _on_threads(row: KernelCall) -> KernelCall:
     parts = row.parts
     team = team_for(parts.work) if parts is not None else None
-    if parts is None or team is None:
+    # threads that write between each other's numbers would wait for each other's lines of the cache
+    if parts is None or team is None or _pieces([row], _length(row)) is None:
         return row
     places, sizes, _, _ = row.record.held
     cells = np.array((parts.function, parts.data, len(places), len(sizes), *team), np.int64)
