@@ -117,8 +117,7 @@ def scatter_add(x: ArrayLike, indices: ArrayLike, values: ArrayLike, /, *, axis:
 def extreme_at(xp: Backend, x: Array, values: Array, /, *, index: Array, largest: bool) -> Array:
     """The larger, or smaller, of each element of a vector x and of all values[k] with its place as index[k]."""
     order = xp.argsort(values, descending=not largest, stable=True)  # of a place the extreme comes last
-    chosen = (xp.take(a, order, axis=0) for a in (values, index))
-    found, places = chosen
+    found, places = (xp.take(a, order, axis=0) for a in (values, index))
     return (xp.maximum if largest else xp.minimum)(put_rows(x, found, index=places), x)
 
 

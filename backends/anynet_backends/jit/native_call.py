@@ -210,10 +210,10 @@ class _Elsewhere:
 
     def __call__(self, state: tuple[Any, ...], g: Any) -> Any:
         given = g if type(g) is tuple else (g,)
-        laid = [_laid_out(x, strides) for x, strides in zip(given, self.layouts, strict=True)]
-        moved = any(a is not b for a, b in zip(laid, given, strict=True))
+        moved = not all(map(_lies_so, given, self.layouts))
         if moved and self.fit is not None and not all(map(self.fit, given, self.layouts)):
             return self._by_another_plan(state, g, given)
+        laid = [_laid_out(x, strides) for x, strides in zip(given, self.layouts, strict=True)]
         # axes of length 1 may have a step of their own
         if not moved or any(x.strides != strides for x, strides in zip(laid, self.layouts, strict=True)):
             return self.plain(*state[1:], *laid)
@@ -256,9 +256,13 @@ def same_order(g: Array, strides: tuple[int, ...]) -> bool:
     return all(own > 0 for own, _ in axes) and ranked == sorted(ranked, reverse=True)
 
 
+def _lies_so(g: Array, strides: tuple[int, ...]) -> bool:
+    return type(g) is np.ndarray and g.strides == strides and g.flags.aligned
+
+
 def _laid_out(g: Array, strides: tuple[int, ...]) -> Array:
     """A gradient as it is, or as a copy, in the order in memory that these strides have."""
-    if type(g) is np.ndarray and g.strides == strides and g.flags.aligned:
+    if _lies_so(g, strides):
         return g
     copy = empty_output(g.shape, g.dtype, axes_in_memory(strides))
     copy[...] = g

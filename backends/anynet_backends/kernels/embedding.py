@@ -118,7 +118,6 @@ def sparse_matmul(
         or not (rows.reshape(count, each) == np.arange(count)[:, None]).all()
     ):
         return NotImplemented
-    width = x.shape[1]
     width, weights = x.shape[1], values.reshape(count, each, 1)
     y = np.zeros((count, width), x.dtype)  # in the order in which a list of rows is added to zeros
     for k in range(each):
